@@ -1,0 +1,119 @@
+//! What is worth telling: the story of a transfer as typed events.
+//!
+//! Alerts flow out only. Nothing in the engine depends on whether anybody listens.
+
+use std::time::Duration;
+
+use dunlin_metainfo::PieceIndex;
+
+use crate::event::{Direction, DiskError, PeerAddr, TorrentKey};
+use crate::reason::{ChokeReason, CloseReason};
+
+#[derive(Clone, Debug)]
+pub enum Alert {
+    Connected {
+        torrent: TorrentKey,
+        peer: PeerAddr,
+        direction: Direction,
+        client: String,
+    },
+    Disconnected {
+        torrent: TorrentKey,
+        peer: PeerAddr,
+        reason: CloseReason,
+    },
+    DialFailed {
+        torrent: TorrentKey,
+        peer: PeerAddr,
+        reason: CloseReason,
+    },
+    /// A piece is verified and written.
+    PieceDone {
+        torrent: TorrentKey,
+        piece: PieceIndex,
+        have: u32,
+        total: u32,
+        from: Vec<PeerAddr>,
+    },
+    PieceFailed {
+        torrent: TorrentKey,
+        piece: PieceIndex,
+        from: Vec<PeerAddr>,
+    },
+    /// Proven: the blocks of this peer differ from those of the verified piece.
+    PeerBanned {
+        torrent: TorrentKey,
+        peer: PeerAddr,
+        piece: PieceIndex,
+    },
+    /// The choice of an unchoking interval, fastest first. Rates in bytes per second: what the
+    /// peer gives us while we leech, what we give it while we seed.
+    Preferred {
+        torrent: TorrentKey,
+        peers: Vec<(PeerAddr, u64)>,
+        optimistic: Option<PeerAddr>,
+        interested: u32,
+    },
+    /// We choked or unchoked the peer, or it us.
+    Choke {
+        torrent: TorrentKey,
+        peer: PeerAddr,
+        by: Side,
+        choked: bool,
+        reason: ChokeReason,
+    },
+    FileCompleted {
+        torrent: TorrentKey,
+        file: usize,
+    },
+    /// Every wanted piece is verified and written.
+    Complete {
+        torrent: TorrentKey,
+        summary: Box<Summary>,
+    },
+    Announced {
+        torrent: TorrentKey,
+        url: String,
+        peers: usize,
+        next: Duration,
+    },
+    AnnounceFailed {
+        torrent: TorrentKey,
+        url: String,
+        message: String,
+        next: Duration,
+    },
+    TrackerWarning {
+        torrent: TorrentKey,
+        url: String,
+        message: String,
+    },
+    DiskFailed {
+        torrent: TorrentKey,
+        error: DiskError,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    Us,
+    Peer,
+}
+
+/// How a transfer went. All bytes are payload.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    pub bytes: u64,
+    pub elapsed: Duration,
+    pub downloaded: u64,
+    pub uploaded: u64,
+    /// Blocks that we had already.
+    pub duplicate: u64,
+    /// Bytes of pieces that failed their hash.
+    pub failed_hash: u64,
+    /// Bytes per second.
+    pub mean_rate: u64,
+    pub peak_rate: u64,
+    /// The five that gave most: bytes, and bytes per second while connected.
+    pub best_peers: Vec<(PeerAddr, u64, u64)>,
+}

@@ -1,0 +1,17 @@
+//! Every decision of a BitTorrent swarm: sans-IO, single-threaded, deterministic.
+//!
+//! A [`Session`](session::Session) is told what happened ([`event::Event`] and the time) and says
+//! what to do ([`event::Action`]). Read [`event`] first: it is the whole border.
+
+pub mod alert;
+pub mod command;
+pub mod config;
+pub mod event;
+pub mod reason;
+pub mod resume;
+pub mod snapshot;
+
+pub use alert::Alert;
+pub use command::{AddTorrent, Command};
+pub use config::Config;
+pub use event::{Action, DiskJob, DiskOp, DiskResult, Event, JobId, PeerAddr, PeerKey, TorrentKey};

@@ -1,0 +1,11 @@
+//! What a torrent is: values, no I/O.
+//!
+//! Everything here is plain data and arithmetic. Nothing opens a file, a socket or a clock.
+
+pub mod bitfield;
+pub mod ids;
+pub mod layout;
+
+pub use bitfield::Bitfield;
+pub use ids::{InfoHash, InfoHashV2, PeerId, Sha1Digest};
+pub use layout::{BLOCK_LEN, Block, FileSpan, Layout, LayoutError, PieceIndex, Run, Slice};
