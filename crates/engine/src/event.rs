@@ -205,6 +205,8 @@ pub enum Action {
         reason: CloseReason,
     },
     Disk(DiskJob),
+    /// Buffers of blocks that nobody needs any more: they go home to the pool.
+    Discard { bufs: Vec<BlockBuf> },
     /// Announce, and answer with [`Event::TrackerReplied`].
     Announce {
         torrent: TorrentKey,
@@ -242,7 +244,8 @@ pub enum DiskOp {
     },
     /// Forget what was given for this piece and is not written.
     Forget { piece: PieceIndex },
-    /// Every byte of this file is verified and written: give it its final name.
+    /// Every byte of this file is verified and written: give it its final name. Nothing to do if
+    /// it has it already.
     CompleteFile { file: usize },
     /// Make everything written so far survive a power cut.
     Sync,
