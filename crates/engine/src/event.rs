@@ -206,7 +206,9 @@ pub enum Action {
     },
     Disk(DiskJob),
     /// Buffers of blocks that nobody needs any more: they go home to the pool.
-    Discard { bufs: Vec<BlockBuf> },
+    Discard {
+        bufs: Vec<BlockBuf>,
+    },
     /// Announce, and answer with [`Event::TrackerReplied`].
     Announce {
         torrent: TorrentKey,
