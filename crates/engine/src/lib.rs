@@ -4,12 +4,15 @@
 //! what to do ([`event::Action`]). Read [`event`] first: it is the whole border.
 
 pub mod alert;
+pub mod choker;
 pub mod command;
 pub mod config;
 pub mod event;
+pub mod rate_limit;
 pub mod reason;
 pub mod resume;
 pub mod snapshot;
+pub mod stats;
 
 pub use alert::Alert;
 pub use command::{AddTorrent, Command};
