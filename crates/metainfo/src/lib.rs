@@ -2,6 +2,7 @@
 //!
 //! Everything here is plain data and arithmetic. Nothing opens a file, a socket or a clock.
 
+pub mod bencode;
 pub mod bitfield;
 pub mod ids;
 pub mod layout;
