@@ -100,6 +100,11 @@ impl BufPool {
         self.out
     }
 
+    /// Buffers that may still be taken.
+    pub fn free(&self) -> usize {
+        self.max.saturating_sub(self.out)
+    }
+
     /// Frees idle buffers beyond `keep`.
     pub fn shrink(&mut self, keep: usize) {
         self.idle.truncate(keep);

@@ -1,7 +1,11 @@
 //! The peer wire protocol: what two peers say to each other over one stream.
 
+pub mod allowed_fast;
+pub mod decoder;
 pub mod handshake;
 pub mod message;
 
-pub use handshake::{Handshake, Reserved};
+pub use allowed_fast::allowed_fast;
+pub use decoder::{Decoder, Item};
+pub use handshake::{Handshake, HandshakeDecoder, Reserved};
 pub use message::{Message, Request, Violation};
