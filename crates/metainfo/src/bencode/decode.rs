@@ -385,9 +385,6 @@ impl Scanner<'_> {
                 Some(_) => return Err(error(start + digits, Problem::StringLength)),
                 None => return Err(error(self.bytes.len(), Problem::End)),
             }
-            if len > self.bytes.len() {
-                return Err(error(start, Problem::StringTooLong));
-            }
         };
         if digits == 0 || (digits > 1 && rest.first() == Some(&b'0')) {
             return Err(error(start, Problem::StringLength));

@@ -116,7 +116,7 @@ fn malformed_documents_are_refused_with_the_place() {
         (b"i 3e", Problem::Integer, 0),
         (b"i1-e", Problem::Integer, 0),
         (b"i1x", Problem::Integer, 2),
-        (b"1", Problem::End, 1),
+        (b"3", Problem::End, 1),
         (b"3:ab", Problem::StringTooLong, 0),
         (b"03:abc", Problem::StringLength, 0),
         (b"00:", Problem::StringLength, 0),
