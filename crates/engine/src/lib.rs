@@ -4,10 +4,12 @@
 //! what to do ([`event::Action`]). Read [`event`] first: it is the whole border.
 
 pub mod alert;
+pub mod announcer;
 pub mod choker;
 pub mod command;
 pub mod config;
 pub mod event;
+pub mod peer_list;
 pub mod rate_limit;
 pub mod reason;
 pub mod resume;

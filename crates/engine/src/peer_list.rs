@@ -1,0 +1,570 @@
+//! The addresses of a torrent: whom to dial next, whom to leave alone, whom never to talk to again.
+//!
+//! An address is in exactly one [`State`]; the queues only index the states, so that choosing
+//! costs the logarithm of the list. A peer that dialled us comes from an ephemeral port that nobody
+//! can dial: it is counted ([`PeerList::on_incoming`]) but never listed. Loopback is one machine
+//! that plays many peers, so it is exempt from everything that goes by address.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use dunlin_proto::rng::Rng;
+use dunlin_proto::time::Instant;
+
+use crate::event::{PeerAddr, PeerSource};
+
+/// The known, the connected and the banned addresses of one torrent.
+#[derive(Clone, Debug)]
+pub struct PeerList {
+    max: usize,
+    address_cap: usize,
+    /// We have everything: seeds are of no use to us, nor we to them.
+    seeding: bool,
+    known: BTreeMap<PeerAddr, Known>,
+    /// Named by the user or tried before, and ready: users' first, then the oldest attempt.
+    ready: BTreeSet<(Rank, Option<Instant>, PeerAddr)>,
+    /// Ready, never tried, not named by the user.
+    untried: Vec<PeerAddr>,
+    /// In back-off until then.
+    waiting: BTreeSet<(Instant, PeerAddr)>,
+    /// Those who dialled us.
+    incoming: BTreeSet<PeerAddr>,
+    /// Links by address, loopback excepted.
+    links: BTreeMap<IpAddr, Links>,
+    bans: BTreeSet<Ban>,
+    /// Oldest first.
+    ban_order: VecDeque<Ban>,
+    /// Addresses that turned out to be ours.
+    own: BTreeSet<PeerAddr>,
+}
+
+impl PeerList {
+    /// A list of at most `max` dialable addresses.
+    pub fn new(max: usize) -> Self {
+        Self {
+            max,
+            address_cap: usize::MAX,
+            seeding: false,
+            known: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            untried: Vec::new(),
+            waiting: BTreeSet::new(),
+            incoming: BTreeSet::new(),
+            links: BTreeMap::new(),
+            bans: BTreeSet::new(),
+            ban_order: VecDeque::new(),
+            own: BTreeSet::new(),
+        }
+    }
+
+    /// Addresses with so many links are not dialled; loopback always is. Unlimited at first.
+    pub fn set_address_cap(&mut self, cap: usize) {
+        self.address_cap = cap;
+    }
+
+    /// Learns an address. False if it cannot be dialled, is banned, ours or known, or if the list
+    /// is full of better ones.
+    pub fn add(&mut self, addr: PeerAddr, source: PeerSource, now: Instant) -> bool {
+        let addr = canonical(addr);
+        if !is_dialable(addr) || self.is_banned(addr) || self.own.contains(&addr) {
+            return false;
+        }
+        let by_user = source == PeerSource::User;
+        if let Some(known) = self.known.get_mut(&addr) {
+            known.named_at = now;
+            if by_user && !known.by_user {
+                self.promote(addr);
+            }
+            return false;
+        }
+        if self.known.len() >= self.max && !self.evict(by_user) {
+            return false;
+        }
+        self.insert(addr, by_user, now);
+        true
+    }
+
+    /// Whom to dial now, if anybody: those whom the user named, then those never tried (at random,
+    /// or the whole swarm would dial the same ones), then the oldest attempt. It stays where it is
+    /// until [`on_dialling`](Self::on_dialling).
+    pub fn next_dial(&mut self, now: Instant, rng: &mut Rng) -> Option<PeerAddr> {
+        while let Some(&(until, addr)) = self.waiting.first() {
+            if until > now {
+                break;
+            }
+            self.set_state(addr, State::Ready);
+        }
+        let may_dial = |addr: &PeerAddr| self.may_dial(*addr);
+        let mut tried = self
+            .ready
+            .iter()
+            .filter(|(.., addr)| may_dial(addr))
+            .peekable();
+        if let Some((Rank::User, _, addr)) = tried.peek() {
+            return Some(*addr);
+        }
+        let start = rng.index(self.untried.len());
+        let (before, after) = self.untried.split_at(start);
+        after
+            .iter()
+            .chain(before)
+            .find(|addr| may_dial(addr))
+            .or_else(|| tried.next().map(|(.., addr)| addr))
+            .copied()
+    }
+
+    pub fn on_dialling(&mut self, addr: PeerAddr, now: Instant) {
+        let addr = canonical(addr);
+        if !self.known.contains_key(&addr) {
+            self.insert(addr, false, now);
+        }
+        self.set_state(addr, State::Dialling);
+        if let Some(known) = self.known.get_mut(&addr) {
+            known.last_attempt = Some(now);
+        }
+    }
+
+    /// A connection that we dialled is up.
+    pub fn on_connected(&mut self, addr: PeerAddr, now: Instant) {
+        self.on_dialling(addr, now);
+        self.set_state(canonical(addr), State::Connected);
+    }
+
+    /// A peer that dialled us is connected.
+    pub fn on_incoming(&mut self, addr: PeerAddr) {
+        let addr = canonical(addr);
+        if self.incoming.insert(addr) {
+            self.count(addr, |links| links.connected += 1);
+        }
+    }
+
+    pub fn on_dial_failed(&mut self, addr: PeerAddr, now: Instant) {
+        let addr = canonical(addr);
+        match self.known.get(&addr).map(|known| known.state) {
+            Some(State::Dialling) => self.retire(addr, now, false),
+            Some(State::Ready | State::Waiting(_) | State::Parked | State::Connected) | None => {}
+        }
+    }
+
+    /// A connection is gone, whoever dialled. It was `useful` if it brought or took a block: then
+    /// it is worth dialling again soon.
+    pub fn on_closed(&mut self, addr: PeerAddr, now: Instant, useful: bool) {
+        let addr = canonical(addr);
+        if self.incoming.remove(&addr) {
+            self.count(addr, |links| {
+                links.connected = links.connected.saturating_sub(1);
+            });
+            return;
+        }
+        match self.known.get(&addr).map(|known| known.state) {
+            Some(State::Connected | State::Dialling) => self.retire(addr, now, useful),
+            Some(State::Ready | State::Waiting(_) | State::Parked) | None => {}
+        }
+    }
+
+    /// The peer has everything: not dialled while we have everything too.
+    pub fn on_seed(&mut self, addr: PeerAddr) {
+        let addr = canonical(addr);
+        if let Some(known) = self.known.get_mut(&addr) {
+            known.is_seed = true;
+            self.requeue(addr);
+        }
+    }
+
+    /// Whether we have everything that we want.
+    pub fn set_seeding(&mut self, seeding: bool) {
+        if self.seeding == seeding {
+            return;
+        }
+        self.seeding = seeding;
+        let seeds: Vec<_> = self
+            .known
+            .iter()
+            .filter(|(_, known)| known.is_seed)
+            .map(|(addr, _)| *addr)
+            .collect();
+        for addr in seeds {
+            self.requeue(addr);
+        }
+    }
+
+    /// The address turned out to be our own: never dialled again.
+    pub fn on_own(&mut self, addr: PeerAddr) {
+        let addr = canonical(addr);
+        self.remove(addr);
+        if self.own.len() < OWN_MAX {
+            self.own.insert(addr);
+        }
+    }
+
+    /// Never again: the whole address (of IPv6, the /64 that one machine has), on loopback the
+    /// exact socket. The oldest bans give way to new ones.
+    pub fn ban(&mut self, addr: PeerAddr) {
+        let ban = Ban::of(canonical(addr));
+        if !self.bans.insert(ban) {
+            return;
+        }
+        self.ban_order.push_back(ban);
+        if self.ban_order.len() > BANS_MAX
+            && let Some(oldest) = self.ban_order.pop_front()
+        {
+            self.bans.remove(&oldest);
+        }
+        let idle: Vec<_> = self
+            .known
+            .iter()
+            .filter(|(addr, known)| Ban::of(**addr) == ban && known.state.is_idle())
+            .map(|(addr, _)| *addr)
+            .collect();
+        for addr in idle {
+            self.remove(addr);
+        }
+    }
+
+    pub fn is_banned(&self, addr: PeerAddr) -> bool {
+        self.bans.contains(&Ban::of(canonical(addr)))
+    }
+
+    pub fn ban_count(&self) -> usize {
+        self.bans.len()
+    }
+
+    /// When the next back-off ends after `now`. Who is ready already needs no timer: call
+    /// [`next_dial`](Self::next_dial) whenever there is room.
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let first_later = (now + Duration::from_micros(1), PeerAddr::Tcp(LEAST_ADDR));
+        self.waiting
+            .range(first_later..)
+            .next()
+            .map(|&(until, _)| until)
+    }
+
+    /// Connections with this address (of IPv6, with its /64), whoever dialled. 0 for loopback,
+    /// which is exempt from the cap.
+    pub fn connected_from(&self, ip: IpAddr) -> usize {
+        self.links
+            .get(&network(ip.to_canonical()))
+            .map_or(0, |links| links.connected)
+    }
+
+    /// Somebody is ready to be dialled who was never tried.
+    pub fn has_untried(&self) -> bool {
+        !self.untried.is_empty() || matches!(self.ready.first(), Some((Rank::User, None, _)))
+    }
+
+    /// Dialable addresses, connected or not.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Dialable addresses that we are neither connected to nor dialling.
+    pub fn idle_len(&self) -> usize {
+        self.known
+            .values()
+            .filter(|known| known.state.is_idle())
+            .count()
+    }
+
+    fn may_dial(&self, addr: PeerAddr) -> bool {
+        let links = self
+            .links
+            .get(&network(addr.socket_addr().ip()))
+            .map_or(0, |links| links.connected + links.dialling);
+        links < self.address_cap && !self.incoming.contains(&addr)
+    }
+
+    fn insert(&mut self, addr: PeerAddr, by_user: bool, now: Instant) {
+        self.known.insert(
+            addr,
+            Known {
+                by_user,
+                is_seed: false,
+                state: State::Parked,
+                failures: 0,
+                named_at: now,
+                last_attempt: None,
+            },
+        );
+        self.set_state(addr, State::Ready);
+    }
+
+    fn remove(&mut self, addr: PeerAddr) {
+        self.set_state(addr, State::Parked);
+        self.known.remove(&addr);
+    }
+
+    /// The user names an address that we know from elsewhere: it is tried at once.
+    fn promote(&mut self, addr: PeerAddr) {
+        self.leave_queue(addr);
+        if let Some(known) = self.known.get_mut(&addr) {
+            known.by_user = true;
+            known.failures = 0;
+            if known.state.is_idle() {
+                known.state = State::Parked;
+                self.requeue(addr);
+            }
+        }
+    }
+
+    /// Makes room: who failed most goes, of equals the one not heard of for longest. For an address that the user names, anybody idle.
+    fn evict(&mut self, for_user: bool) -> bool {
+        let victim = self
+            .known
+            .iter()
+            .filter(|(_, known)| known.state.is_idle() && !known.by_user)
+            .max_by_key(|(_, known)| (known.failures, Reverse(known.named_at)))
+            .filter(|(_, known)| known.failures > 0 || for_user)
+            .map(|(addr, _)| *addr);
+        if let Some(addr) = victim {
+            self.remove(addr);
+        }
+        victim.is_some()
+    }
+
+    /// A link or an attempt ended: back-off, or forget it if it is banned.
+    fn retire(&mut self, addr: PeerAddr, now: Instant, useful: bool) {
+        if self.is_banned(addr) {
+            self.remove(addr);
+            return;
+        }
+        let Some(known) = self.known.get_mut(&addr) else {
+            return;
+        };
+        known.failures = if useful {
+            0
+        } else {
+            known.failures.saturating_add(1)
+        };
+        let until = now + known.back_off(addr);
+        let parked = known.is_seed && self.seeding;
+        self.set_state(
+            addr,
+            if parked {
+                State::Parked
+            } else {
+                State::Waiting(until)
+            },
+        );
+    }
+
+    /// An idle address whose usefulness changed.
+    fn requeue(&mut self, addr: PeerAddr) {
+        let Some(known) = self.known.get(&addr) else {
+            return;
+        };
+        match known.state {
+            State::Ready | State::Waiting(_) if known.is_seed && self.seeding => {
+                self.set_state(addr, State::Parked);
+            }
+            State::Parked if !(known.is_seed && self.seeding) => {
+                self.set_state(addr, State::Ready);
+            }
+            State::Ready
+            | State::Waiting(_)
+            | State::Parked
+            | State::Dialling
+            | State::Connected => {}
+        }
+    }
+
+    /// The only place where a state changes: the queues and counts follow it.
+    fn set_state(&mut self, addr: PeerAddr, state: State) {
+        self.leave_queue(addr);
+        let Some(known) = self.known.get_mut(&addr) else {
+            return;
+        };
+        let former = std::mem::replace(&mut known.state, state);
+        let rank = if known.by_user {
+            Rank::User
+        } else {
+            Rank::Other
+        };
+        let last_attempt = known.last_attempt;
+        match former {
+            State::Dialling => self.count(addr, |links| {
+                links.dialling = links.dialling.saturating_sub(1);
+            }),
+            State::Connected => self.count(addr, |links| {
+                links.connected = links.connected.saturating_sub(1);
+            }),
+            State::Ready | State::Waiting(_) | State::Parked => {}
+        }
+        match state {
+            State::Ready if rank == Rank::Other && last_attempt.is_none() => {
+                self.untried.push(addr);
+            }
+            State::Ready => {
+                self.ready.insert((rank, last_attempt, addr));
+            }
+            State::Waiting(until) => {
+                self.waiting.insert((until, addr));
+            }
+            State::Parked => {}
+            State::Dialling => self.count(addr, |links| links.dialling += 1),
+            State::Connected => self.count(addr, |links| links.connected += 1),
+        }
+    }
+
+    fn leave_queue(&mut self, addr: PeerAddr) {
+        let Some(known) = self.known.get(&addr) else {
+            return;
+        };
+        match known.state {
+            State::Ready if !known.by_user && known.last_attempt.is_none() => {
+                self.untried.retain(|other| *other != addr);
+            }
+            State::Ready => {
+                let rank = if known.by_user {
+                    Rank::User
+                } else {
+                    Rank::Other
+                };
+                self.ready.remove(&(rank, known.last_attempt, addr));
+            }
+            State::Waiting(until) => {
+                self.waiting.remove(&(until, addr));
+            }
+            State::Parked | State::Dialling | State::Connected => {}
+        }
+    }
+
+    fn count(&mut self, addr: PeerAddr, change: impl FnOnce(&mut Links)) {
+        let ip = addr.socket_addr().ip();
+        if ip.is_loopback() {
+            return;
+        }
+        let links = self.links.entry(network(ip)).or_default();
+        change(links);
+        if *links == Links::default() {
+            self.links.remove(&network(ip));
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    by_user: bool,
+    is_seed: bool,
+    state: State,
+    /// Attempts and useless connections in a row.
+    failures: u32,
+    /// When somebody last told us of it.
+    named_at: Instant,
+    last_attempt: Option<Instant>,
+}
+
+impl Known {
+    /// How long to leave it alone. A peer that the user named is expected to come up any moment.
+    fn back_off(&self, addr: PeerAddr) -> Duration {
+        let (first, longest) = if self.by_user {
+            (BACK_OFF_NEAR, BACK_OFF_USER_MAX)
+        } else if addr.socket_addr().ip().is_loopback() {
+            (BACK_OFF_NEAR, BACK_OFF_MAX)
+        } else {
+            (BACK_OFF, BACK_OFF_MAX)
+        };
+        let doublings = self.failures.saturating_sub(1).min(16);
+        (first * (1 << doublings)).min(longest)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Ready,
+    Waiting(Instant),
+    /// A seed while we are one.
+    Parked,
+    Dialling,
+    /// We dialled it and are connected.
+    Connected,
+}
+
+impl State {
+    fn is_idle(self) -> bool {
+        match self {
+            Self::Ready | Self::Waiting(_) | Self::Parked => true,
+            Self::Dialling | Self::Connected => false,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Rank {
+    User,
+    Other,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Links {
+    connected: usize,
+    dialling: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Ban {
+    Socket(PeerAddr),
+    Network(IpAddr),
+}
+
+impl Ban {
+    fn of(addr: PeerAddr) -> Self {
+        let ip = addr.socket_addr().ip();
+        if ip.is_loopback() {
+            Self::Socket(addr)
+        } else {
+            Self::Network(network(ip))
+        }
+    }
+}
+
+/// An IPv4 address that comes wrapped in IPv6 (a socket that listens on both) is the plain one.
+fn canonical(addr: PeerAddr) -> PeerAddr {
+    match addr {
+        PeerAddr::Tcp(SocketAddr::V6(v6)) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => PeerAddr::Tcp(SocketAddr::new(v4.into(), v6.port())),
+            None => addr,
+        },
+        PeerAddr::Tcp(SocketAddr::V4(_)) => addr,
+    }
+}
+
+fn is_dialable(addr: PeerAddr) -> bool {
+    let socket = addr.socket_addr();
+    let ip = socket.ip();
+    let nobody = match ip {
+        // "This network" (RFC 1122) and the limited broadcast.
+        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_broadcast(),
+        IpAddr::V6(_) => false,
+    };
+    socket.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !nobody
+}
+
+/// What one machine has: an IPv4 address, or an IPv6 /64.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+    }
+}
+
+/// Back-off after the first failure; it doubles with each further one.
+const BACK_OFF: Duration = Duration::from_secs(15);
+/// The same on loopback and for peers that the user named.
+const BACK_OFF_NEAR: Duration = Duration::from_secs(2);
+const BACK_OFF_MAX: Duration = Duration::from_secs(30 * 60);
+/// Peers that the user named are tried at least so often.
+const BACK_OFF_USER_MAX: Duration = Duration::from_secs(10);
+
+/// Bans remembered.
+const BANS_MAX: usize = 4096;
+/// Own addresses remembered.
+const OWN_MAX: usize = 64;
+
+/// Sorts before every other address.
+const LEAST_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
