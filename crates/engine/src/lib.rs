@@ -10,6 +10,7 @@ pub mod command;
 pub mod config;
 pub mod event;
 pub mod peer_list;
+pub mod picker;
 pub mod rate_limit;
 pub mod reason;
 pub mod resume;

@@ -101,6 +101,12 @@ impl Bitfield {
         self.count_ones() == self.len
     }
 
+    /// One bit a piece, the first piece in the high bit of the first word: for scans that look at
+    /// many pieces at once.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     pub fn iter_ones(&self) -> impl Iterator<Item = u32> + '_ {
         self.words.iter().zip(0u32..).flat_map(|(&word, at)| {
             let mut rest = word;
