@@ -2,10 +2,12 @@
 
 pub mod allowed_fast;
 pub mod decoder;
+pub mod extension;
 pub mod handshake;
 pub mod message;
 
 pub use allowed_fast::allowed_fast;
 pub use decoder::{Decoder, Item};
+pub use extension::ExtendedHandshake;
 pub use handshake::{Handshake, HandshakeDecoder, Reserved};
 pub use message::{Message, Request, Violation};

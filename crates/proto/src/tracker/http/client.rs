@@ -1,0 +1,342 @@
+//! What a client asks of an HTTP tracker, and how it reads the answer.
+//!
+//! Trackers are as careless as peers: an answer is taken field by field, a field that makes no
+//! sense counts as missing, and addresses that nobody can dial are dropped.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use dunlin_metainfo::bencode::{self, DecodeError, Value};
+
+use crate::tracker::{AnnounceEvent, AnnounceRequest, AnnounceResponse};
+
+use super::query;
+
+/// Why an answer is none.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AnnounceError {
+    #[error("{0} bytes, more than {BODY_LEN_MAX}")]
+    TooLong(usize),
+    #[error("not an answer of a tracker: {0}")]
+    Bencode(#[from] DecodeError),
+    #[error("not an answer of a tracker: no dictionary")]
+    NotADictionary,
+    /// The tracker said no, in its own words.
+    #[error("{0}")]
+    Failure(String),
+}
+
+/// The request target of an announce. `target` is path and query of the tracker's URL: both stay
+/// as they are, for they may hold a passkey.
+pub fn announce_target(target: &str, request: &AnnounceRequest) -> String {
+    let target = target.split('#').next().unwrap_or_default();
+    let mut out = String::with_capacity(target.len() + 300);
+    if !target.starts_with('/') {
+        out.push('/');
+    }
+    query::encode_rest(target, &mut out);
+    out.push(if target.contains('?') { '&' } else { '?' });
+    out.push_str("info_hash=");
+    query::encode(request.info_hash.as_bytes(), &mut out);
+    out.push_str("&peer_id=");
+    query::encode(request.peer_id.as_bytes(), &mut out);
+    let AnnounceRequest {
+        port,
+        uploaded,
+        downloaded,
+        left,
+        num_want,
+        key,
+        ..
+    } = *request;
+    write!(
+        out,
+        "&port={port}&uploaded={uploaded}&downloaded={downloaded}&left={left}\
+         &numwant={num_want}&key={key:08X}&compact=1"
+    )
+    .expect("writing to a string succeeds");
+    match request.event {
+        AnnounceEvent::None => {}
+        AnnounceEvent::Started => out.push_str("&event=started"),
+        AnnounceEvent::Stopped => out.push_str("&event=stopped"),
+        AnnounceEvent::Completed => out.push_str("&event=completed"),
+    }
+    if let Some(tracker_id) = &request.tracker_id {
+        out.push_str("&trackerid=");
+        query::encode(tracker_id, &mut out);
+    }
+    out
+}
+
+/// Reads the body of an answer.
+pub fn parse_announce(body: &[u8]) -> Result<AnnounceResponse, AnnounceError> {
+    if body.len() > BODY_LEN_MAX {
+        return Err(AnnounceError::TooLong(body.len()));
+    }
+    let document = bencode::decode(body)?;
+    let root = document.root();
+    root.as_dict().ok_or(AnnounceError::NotADictionary)?;
+    if let Some(reason) = root.get("failure reason") {
+        return Err(AnnounceError::Failure(text(reason)));
+    }
+    let bytes = |key: &str| root.get(key).and_then(Value::as_bytes);
+    Ok(AnnounceResponse {
+        interval_s: seconds(root.get("interval"))
+            .unwrap_or(INTERVAL_DEFAULT_S)
+            .clamp(1, INTERVAL_MAX_S),
+        min_interval_s: seconds(root.get("min interval")).map(|s| s.min(INTERVAL_MAX_S)),
+        complete: count(root.get("complete")),
+        incomplete: count(root.get("incomplete")),
+        peers: peers(root.get("peers"), bytes("peers6").unwrap_or_default()),
+        warning: root.get("warning message").map(text),
+        tracker_id: bytes("tracker id")
+            .filter(|id| id.len() <= TRACKER_ID_LEN_MAX)
+            .map(<[u8]>::to_vec),
+        external_ip: bytes("external ip").and_then(ip),
+    })
+}
+
+/// Whether the address could be dialled at all.
+pub fn is_dialable(addr: SocketAddr) -> bool {
+    let ip = addr.ip();
+    addr.port() != 0
+        && !ip.is_unspecified()
+        && !ip.is_multicast()
+        && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+fn peers(peers: Option<Value<'_>>, peers6: &[u8]) -> Vec<SocketAddr> {
+    let compact = peers.and_then(Value::as_bytes).unwrap_or_default();
+    let v4 = compact
+        .as_chunks::<6>()
+        .0
+        .iter()
+        .map(|&[a, b, c, d, p, q]| {
+            let ip = Ipv4Addr::new(a, b, c, d);
+            SocketAddr::from((ip, u16::from_be_bytes([p, q])))
+        });
+    let v6 = peers6
+        .as_chunks::<18>()
+        .0
+        .iter()
+        .map(|&[ref ip @ .., p, q]| {
+            let ip = Ipv6Addr::from(*ip).to_canonical();
+            SocketAddr::from((ip, u16::from_be_bytes([p, q])))
+        });
+    let dicts = peers.and_then(Value::as_list).into_iter().flatten();
+    v4.chain(dicts.filter_map(peer_of_dict))
+        .chain(v6)
+        .filter(|&addr| is_dialable(addr))
+        .take(PEERS_MAX)
+        .collect()
+}
+
+/// The form before BEP 23. Names instead of addresses are ignored: we do not look up what a
+/// tracker tells us to.
+fn peer_of_dict(peer: Value<'_>) -> Option<SocketAddr> {
+    let ip: IpAddr = peer.get("ip")?.as_str()?.parse().ok()?;
+    let port = u16::try_from(peer.get("port")?.as_int()?).ok()?;
+    Some(SocketAddr::new(ip.to_canonical(), port))
+}
+
+/// A time to wait: none at all and less is as good as not said.
+fn seconds(value: Option<Value<'_>>) -> Option<u32> {
+    value
+        .and_then(Value::as_int)
+        .filter(|&seconds| seconds > 0)
+        .map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX))
+}
+
+fn count(value: Option<Value<'_>>) -> Option<u32> {
+    u32::try_from(value?.as_int()?).ok()
+}
+
+fn text(value: Value<'_>) -> String {
+    let bytes = value.as_bytes().unwrap_or_default();
+    let bytes = bytes.get(..TEXT_LEN_MAX).unwrap_or(bytes);
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// BEP 24: 4 or 16 bytes.
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = bytes.try_into().ok().map(<[u8; 4]>::into);
+    v4.or_else(|| bytes.try_into().ok().map(<[u8; 16]>::into))
+}
+
+/// Length of a body, in bytes.
+pub const BODY_LEN_MAX: usize = 1024 * 1024;
+
+/// Peers of one answer that are kept.
+pub const PEERS_MAX: usize = 1000;
+
+/// Seconds between announces when the tracker names none.
+const INTERVAL_DEFAULT_S: u32 = 30 * 60;
+
+/// A tracker that wants to hear from us less often than once a day is mistaken.
+const INTERVAL_MAX_S: u32 = 24 * 60 * 60;
+
+/// Bytes of a failure reason or warning that are kept.
+const TEXT_LEN_MAX: usize = 500;
+
+/// Bytes of a tracker id that we repeat.
+const TRACKER_ID_LEN_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dunlin_metainfo::bencode::Bencode;
+    use dunlin_metainfo::{InfoHash, PeerId};
+    use proptest::prelude::*;
+
+    fn request() -> AnnounceRequest {
+        AnnounceRequest {
+            info_hash: InfoHash::new(*b"\x12\x34\x56\x78\x9a\xbc\xde\xf1\x23\x45\x67\x89\xab\xcd\xef\x12\x34\x56\x78\x9a"),
+            peer_id: PeerId::new(*b"-DL0100-abcdefgh\0\xff &"),
+            port: 6881,
+            uploaded: 1,
+            downloaded: 2,
+            left: 3,
+            event: AnnounceEvent::Started,
+            num_want: 50,
+            key: 0xbeef,
+            tracker_id: None,
+        }
+    }
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_target_of_an_announce_is_byte_exact() {
+        assert_eq!(
+            announce_target("/announce", &request()),
+            "/announce?info_hash=%124Vx%9A%BC%DE%F1%23Eg%89%AB%CD%EF%124Vx%9A\
+             &peer_id=-DL0100-abcdefgh%00%FF%20%26&port=6881&uploaded=1&downloaded=2&left=3\
+             &numwant=50&key=0000BEEF&compact=1&event=started"
+        );
+    }
+
+    #[test]
+    fn passkeys_and_queries_of_the_url_are_kept() {
+        let mut request = request();
+        request.event = AnnounceEvent::None;
+        request.tracker_id = Some(b"a b".to_vec());
+        let target = announce_target("/0123abcd/announce.php?pass=%20x#top", &request);
+        assert!(target.starts_with("/0123abcd/announce.php?pass=%20x&info_hash=%12"));
+        assert!(target.ends_with("&compact=1&trackerid=a%20b"));
+        assert!(announce_target("", &request).starts_with("/?info_hash="));
+        assert!(announce_target("?a", &request).starts_with("/?a&info_hash="));
+    }
+
+    #[test]
+    fn a_url_smuggles_nothing_into_the_request() {
+        let target = announce_target("/a b\r\nHost: x\u{7f}é", &request());
+        assert!(
+            target.starts_with("/a%20b%0D%0AHost:%20x%7F%C3%A9?"),
+            "{target}"
+        );
+    }
+
+    #[test]
+    fn compact_and_ipv6_peers_are_read() {
+        let body = b"d8:completei5e11:external ip4:\x01\x02\x03\x0410:incompletei7e8:intervali900e\
+            12:min intervali60e5:peers12:\x0a\x00\x00\x01\x1a\xe1\x0a\x00\x00\x02\x00\x50\
+            6:peers618:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x1a\xe1\
+            10:tracker id2:id15:warning message4:slowe";
+        let expected = AnnounceResponse {
+            interval_s: 900,
+            min_interval_s: Some(60),
+            complete: Some(5),
+            incomplete: Some(7),
+            peers: addresses(&["10.0.0.1:6881", "10.0.0.2:80", "[2001:db8::1]:6881"]),
+            warning: Some("slow".to_owned()),
+            tracker_id: Some(b"id".to_vec()),
+            external_ip: Some(Ipv4Addr::new(1, 2, 3, 4).into()),
+        };
+        assert_eq!(parse_announce(body), Ok(expected));
+    }
+
+    #[test]
+    fn peers_as_dictionaries_are_read() {
+        let body = b"d8:intervali900e5:peersld2:ip8:10.0.0.17:peer id20:aaaaaaaaaaaaaaaaaaaa4:porti6881ee\
+            d2:ip11:2001:db8::14:porti1eed2:ip11:example.com4:porti1eed2:ip8:10.0.0.24:porti65536eei3eee";
+        let peers = parse_announce(body).unwrap().peers;
+        assert_eq!(peers, addresses(&["10.0.0.1:6881", "[2001:db8::1]:1"]));
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_words_of_the_tracker() {
+        let result = parse_announce(b"d14:failure reason11:unknown keye");
+        assert_eq!(
+            result,
+            Err(AnnounceError::Failure("unknown key".to_owned()))
+        );
+    }
+
+    #[test]
+    fn what_is_no_answer_is_an_error() {
+        for body in [b"".as_slice(), b"<html>", b"d", b"d8:intervali1ee trailing"] {
+            let error = parse_announce(body).unwrap_err();
+            assert!(matches!(error, AnnounceError::Bencode(_)), "{error:?}");
+        }
+        assert_eq!(parse_announce(b"le"), Err(AnnounceError::NotADictionary));
+        let long = vec![b'1'; BODY_LEN_MAX + 1];
+        assert_eq!(
+            parse_announce(&long),
+            Err(AnnounceError::TooLong(long.len()))
+        );
+    }
+
+    #[test]
+    fn intervals_are_kept_in_bounds() {
+        for (interval, kept) in [(-1i64, 1800), (0, 1800), (1, 1), (i64::MAX, 86_400)] {
+            let body = format!("d8:intervali{interval}ee");
+            assert_eq!(parse_announce(body.as_bytes()).unwrap().interval_s, kept);
+        }
+        assert_eq!(parse_announce(b"de").unwrap().interval_s, 1800);
+    }
+
+    #[test]
+    fn addresses_that_nobody_can_dial_are_dropped() {
+        let peers = [
+            [0, 0, 0, 0, 0x1a, 0xe1],
+            [10, 0, 0, 1, 0, 0],
+            [224, 0, 0, 1, 0x1a, 0xe1],
+            [255, 255, 255, 255, 0x1a, 0xe1],
+            [10, 0, 0, 9, 0, 1],
+        ];
+        let mut peers6 = [0u8; 36];
+        peers6[17] = 9;
+        peers6[18] = 0xff;
+        peers6[35] = 9;
+        let body = Bencode::dict([
+            ("peers", peers.concat().into()),
+            ("peers6", peers6.as_slice().into()),
+        ]);
+        let peers = parse_announce(&body.encode()).unwrap().peers;
+        assert_eq!(peers, addresses(&["10.0.0.9:1"]));
+    }
+
+    #[test]
+    fn only_so_many_peers_are_kept() {
+        let body = Bencode::dict([("peers", [10, 0, 0, 1, 0, 9].repeat(5000).into())]);
+        assert_eq!(
+            parse_announce(&body.encode()).unwrap().peers.len(),
+            PEERS_MAX
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn random_bodies_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse_announce(&bytes);
+            for key in ["peers", "peers6", "interval", "external ip"] {
+                let body = Bencode::dict([(key, bytes.clone().into())]).encode();
+                prop_assert!(parse_announce(&body).is_ok());
+                let list = format!("d{}:{key}l", key.len());
+                let _ = parse_announce(&[list.as_bytes(), &bytes, b"ee"].concat());
+            }
+        }
+    }
+}
