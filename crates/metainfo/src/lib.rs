@@ -6,7 +6,9 @@ pub mod bencode;
 pub mod bitfield;
 pub mod ids;
 pub mod layout;
+pub mod safe_path;
 
 pub use bitfield::Bitfield;
 pub use ids::{InfoHash, InfoHashV2, PeerId, Sha1Digest};
 pub use layout::{BLOCK_LEN, Block, FileSpan, Layout, LayoutError, PieceIndex, Run, Slice};
+pub use safe_path::{PathError, SafePath};
