@@ -1,0 +1,392 @@
+//! One connected peer: what it has, what is open between us, how fast it goes.
+//!
+//! Facts and counters only. What to request is decided by the picker, who is choked by the
+//! choker, and both through [`Torrent`](crate::torrent::Torrent).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use dunlin_metainfo::{BLOCK_LEN, Bitfield, Block, PeerId, PieceIndex, Run};
+use dunlin_proto::peer::Reserved;
+use dunlin_proto::time::Instant;
+
+use crate::config::Config;
+use crate::event::{Direction, PeerAddr};
+use crate::stats::RateMeter;
+
+/// Time to the first retry after a rejected request; doubles up to [`REJECT_BACKOFF_MAX`].
+const REJECT_BACKOFF: Duration = Duration::from_millis(200);
+const REJECT_BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// Requests that were taken back and may still be answered. Older ones are forgotten.
+const RETIRED_MAX: usize = 512;
+
+#[derive(Debug)]
+pub struct Peer {
+    pub addr: PeerAddr,
+    pub direction: Direction,
+    pub peer_id: PeerId,
+    pub reserved: Reserved,
+    /// How the peer names itself (BEP 10 `v`), else the first bytes of its peer id.
+    pub client: String,
+    pub connected_at: Instant,
+    pub last_heard: Instant,
+    pub last_sent: Instant,
+    /// When either side was last interested.
+    pub last_interest: Instant,
+    pub is_closing: bool,
+
+    pub has: Bitfield,
+    /// It told us what it has, so that a bitfield would come too late.
+    pub has_is_known: bool,
+    pub is_seed: bool,
+    /// Wanted pieces that it has and we lack.
+    pub interesting: u32,
+
+    pub am_choking: bool,
+    pub am_interested: bool,
+    pub peer_choking: bool,
+    pub peer_interested: bool,
+
+    pub requests: OpenRequests,
+    /// Pieces that it lets us have while it chokes us (BEP 6).
+    pub allowed_in: Vec<PieceIndex>,
+    pub snubbed: bool,
+    /// When we began to wait for a block: the last one's arrival, or the first request after a
+    /// pause.
+    pub waiting_since: Instant,
+    pub rejects_in_a_row: u32,
+    pub no_requests_before: Instant,
+
+    /// Blocks that it wants from us, oldest first.
+    pub queue: VecDeque<Block>,
+    /// Runs in the host's hands.
+    pub serving: VecDeque<Run>,
+    pub serving_bytes: u64,
+    pub unchoked_at: Option<Instant>,
+    pub uploaded_since_unchoke: u64,
+    /// Pieces that it may have while choked (BEP 6), each with the blocks served so far.
+    pub allowed_out: Vec<(PieceIndex, u16)>,
+    pub unrequested_bytes: u64,
+    /// Requests that it will queue (BEP 10 `reqq`); 250 is what clients assume unless told.
+    pub requests_max: usize,
+    pub refused_requests: u32,
+
+    pub down: RateMeter,
+    pub up: RateMeter,
+}
+
+/// The most bytes of answers that the host holds for one peer: 250 ms of its rate, or this.
+const CREDIT_MIN: u64 = 256 * 1024;
+
+impl Peer {
+    pub fn new(
+        addr: PeerAddr,
+        direction: Direction,
+        peer_id: PeerId,
+        reserved: Reserved,
+        pieces: u32,
+        now: Instant,
+    ) -> Self {
+        Self {
+            addr,
+            direction,
+            peer_id,
+            reserved,
+            client: client_of(peer_id),
+            connected_at: now,
+            last_heard: now,
+            last_sent: now,
+            last_interest: now,
+            is_closing: false,
+            has: Bitfield::new(pieces),
+            has_is_known: false,
+            is_seed: false,
+            interesting: 0,
+            am_choking: true,
+            am_interested: false,
+            peer_choking: true,
+            peer_interested: false,
+            requests: OpenRequests::default(),
+            allowed_in: Vec::new(),
+            snubbed: false,
+            waiting_since: now,
+            rejects_in_a_row: 0,
+            no_requests_before: Instant::START,
+            queue: VecDeque::new(),
+            serving: VecDeque::new(),
+            serving_bytes: 0,
+            unchoked_at: None,
+            uploaded_since_unchoke: 0,
+            allowed_out: Vec::new(),
+            unrequested_bytes: 0,
+            requests_max: 250,
+            refused_requests: 0,
+            down: RateMeter::new(now),
+            up: RateMeter::new(now),
+        }
+    }
+
+    /// How many requests should be open now: one second of the link, or during slow start one
+    /// more for each block that came. BEP 3 suggests five; fast links would idle between blocks.
+    pub fn pipeline_depth(&self, config: &Config, now: Instant) -> usize {
+        if self.snubbed {
+            return 1;
+        }
+        let blocks_per_s = (self.down.rate_over(now, 5) / u64::from(BLOCK_LEN)) as usize;
+        let depth = self.requests.slow_start.unwrap_or(0).max(blocks_per_s);
+        depth
+            .clamp(config.requests_min, config.requests_max)
+            .min(self.requests_max)
+    }
+
+    /// Payload that may be in the host's hands for this peer: enough to keep the socket busy,
+    /// little enough that choke and cancel act on nearly everything.
+    pub fn credit(&self, now: Instant) -> u64 {
+        CREDIT_MIN
+            .max(self.up.rate_over(now, 5) / 4)
+            .saturating_sub(self.serving_bytes)
+    }
+
+    pub fn on_block(&mut self, bytes: u32, config: &Config, now: Instant) {
+        self.down.add(now, u64::from(bytes));
+        self.waiting_since = now;
+        self.snubbed = false;
+        self.rejects_in_a_row = 0;
+        self.no_requests_before = Instant::START;
+        let blocks_per_s = (self.down.rate_over(now, 5) / u64::from(BLOCK_LEN)) as usize;
+        if let Some(window) = &mut self.requests.slow_start {
+            *window += 1;
+            let settled = now.since(self.requests.unchoked_at) >= Duration::from_secs(2);
+            if *window >= config.requests_max || (settled && *window > 2 * blocks_per_s) {
+                self.requests.slow_start = None;
+            }
+        }
+    }
+
+    /// A peer that rejects is asked less and less often: no ping-pong at the speed of the link.
+    pub fn on_reject(&mut self, now: Instant) {
+        self.rejects_in_a_row += 1;
+        let doublings = self.rejects_in_a_row.saturating_sub(1).min(5);
+        let pause = (REJECT_BACKOFF * 2u32.pow(doublings)).min(REJECT_BACKOFF_MAX);
+        self.no_requests_before = now + pause;
+    }
+
+    /// Whether it may be asked for anything at all.
+    pub fn may_request(&self, now: Instant) -> bool {
+        self.am_interested
+            && !self.is_closing
+            && now >= self.no_requests_before
+            && (!self.peer_choking || !self.allowed_in.is_empty())
+    }
+}
+
+/// What we asked of a peer.
+#[derive(Debug, Default)]
+pub struct OpenRequests {
+    open: VecDeque<Block>,
+    /// Taken back, but the block may be under way.
+    retired: VecDeque<Block>,
+    bytes: u64,
+    /// The window of slow start, in blocks; `None` once the rate tells the depth.
+    slow_start: Option<usize>,
+    unchoked_at: Instant,
+}
+
+/// What a block that arrived was to us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked {
+    Open,
+    /// We had taken the request back.
+    Retired,
+    Never,
+}
+
+impl OpenRequests {
+    pub fn on_unchoked(&mut self, now: Instant, config: &Config) {
+        self.unchoked_at = now;
+        self.slow_start = Some(config.requests_min);
+    }
+
+    pub fn push(&mut self, block: Block) {
+        self.open.push_back(block);
+        self.bytes += u64::from(block.len());
+    }
+
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Bytes of open requests.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn newest(&self) -> Option<Block> {
+        self.open.back().copied()
+    }
+
+    /// The block arrived.
+    pub fn on_block(&mut self, block: Block) -> Asked {
+        if self.remove(block) {
+            Asked::Open
+        } else if let Some(at) = self.retired.iter().position(|&other| other == block) {
+            self.retired.remove(at);
+            Asked::Retired
+        } else {
+            Asked::Never
+        }
+    }
+
+    /// The peer said that it will not come.
+    pub fn on_reject(&mut self, block: Block) -> bool {
+        self.retired.retain(|&other| other != block);
+        self.remove(block)
+    }
+
+    /// Takes one request back.
+    pub fn retire(&mut self, block: Block) -> bool {
+        let was_open = self.remove(block);
+        if was_open {
+            self.remember_retired(block);
+        }
+        was_open
+    }
+
+    /// Takes all requests back and returns them.
+    pub fn retire_all(&mut self) -> Vec<Block> {
+        let blocks: Vec<Block> = self.open.drain(..).collect();
+        self.bytes = 0;
+        for &block in &blocks {
+            self.remember_retired(block);
+        }
+        blocks
+    }
+
+    fn remember_retired(&mut self, block: Block) {
+        if self.retired.len() == RETIRED_MAX {
+            self.retired.pop_front();
+        }
+        self.retired.push_back(block);
+    }
+
+    fn remove(&mut self, block: Block) -> bool {
+        // Answers come in order, so the block is nearly always the first.
+        let Some(at) = self.open.iter().position(|&other| other == block) else {
+            return false;
+        };
+        self.open.remove(at);
+        self.bytes -= u64::from(block.len());
+        true
+    }
+}
+
+/// The name in an Azureus-style peer id (BEP 20), for peers that do not introduce themselves.
+fn client_of(peer_id: PeerId) -> String {
+    let bytes = peer_id.as_bytes();
+    let name = match bytes {
+        [b'-', name @ .., _, _, _, _, _, _, _, _, _, _, _, _] if name.len() == 7 => &name[..6],
+        _ => &bytes[..8],
+    };
+    name.iter()
+        .map(|&byte| {
+            if byte.is_ascii_graphic() {
+                char::from(byte)
+            } else {
+                '?'
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dunlin_metainfo::{FileSpan, Layout};
+
+    fn blocks(count: u16) -> Vec<Block> {
+        let layout = Layout::new(
+            1 << 20,
+            [FileSpan {
+                len: 1 << 20,
+                pad: false,
+            }],
+        )
+        .unwrap();
+        layout
+            .blocks(layout.piece(0).unwrap())
+            .take(usize::from(count))
+            .collect()
+    }
+
+    fn peer() -> Peer {
+        let addr = PeerAddr::Tcp(([127, 0, 0, 1], 1).into());
+        let id = PeerId::new(*b"-LT2110-abcdefghijkl");
+        Peer::new(
+            addr,
+            Direction::Outgoing,
+            id,
+            Reserved::default(),
+            10,
+            Instant::START,
+        )
+    }
+
+    #[test]
+    fn a_peer_without_a_name_is_named_by_its_id() {
+        assert_eq!(peer().client, "LT2110");
+        assert_eq!(client_of(PeerId::new([0xff; 20])), "????????");
+    }
+
+    #[test]
+    fn a_retired_request_is_still_recognised_once() {
+        let mut requests = OpenRequests::default();
+        let blocks = blocks(3);
+        blocks.iter().for_each(|&block| requests.push(block));
+        assert!(requests.retire(blocks[1]));
+        assert_eq!(requests.on_block(blocks[1]), Asked::Retired);
+        assert_eq!(requests.on_block(blocks[1]), Asked::Never);
+        assert_eq!(requests.on_block(blocks[2]), Asked::Open);
+        assert_eq!(requests.bytes(), u64::from(BLOCK_LEN));
+    }
+
+    #[test]
+    fn slow_start_opens_one_more_request_a_block() {
+        let (config, mut peer) = (Config::default(), peer());
+        let now = Instant::from_micros(1);
+        peer.requests.on_unchoked(now, &config);
+        assert_eq!(peer.pipeline_depth(&config, now), config.requests_min);
+        for _ in 0..10 {
+            peer.on_block(BLOCK_LEN, &config, now);
+        }
+        assert_eq!(
+            peer.pipeline_depth(&config, now),
+            config.requests_min.max(10) + 4
+        );
+    }
+
+    #[test]
+    fn rejects_are_answered_by_ever_longer_pauses() {
+        let mut peer = peer();
+        peer.am_interested = true;
+        peer.peer_choking = false;
+        let now = Instant::from_micros(5_000_000);
+        peer.on_reject(now);
+        assert!(!peer.may_request(now));
+        assert!(peer.may_request(now + REJECT_BACKOFF));
+        for _ in 0..40 {
+            peer.on_reject(now);
+        }
+        assert!(!peer.may_request(now + Duration::from_millis(4900)));
+        assert!(peer.may_request(now + REJECT_BACKOFF_MAX));
+    }
+
+    #[test]
+    fn an_idle_peer_is_small() {
+        assert!(size_of::<Peer>() <= 2048, "{}", size_of::<Peer>());
+    }
+}

@@ -1,0 +1,743 @@
+//! One torrent of a session: its peers, and the policies that decide about them.
+//!
+//! This file holds the state, the clockwork and the ends of a torrent's life. What happens with
+//! peers is in `torrent/peers.rs`, with blocks that come in `download.rs`, with blocks that go out
+//! `upload.rs`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dunlin_metainfo::{Bitfield, InfoHash, Layout, PieceIndex, Sha1Digest};
+use dunlin_proto::rng::Rng;
+use dunlin_proto::time::Instant;
+use dunlin_proto::tracker::{AnnounceEvent, AnnounceRequest, AnnounceResponse};
+
+use crate::alert::{Alert, Summary};
+use crate::announcer::Announcer;
+use crate::choker::Choker;
+use crate::command::{AddTorrent, Priority};
+use crate::config::Config;
+use crate::event::{
+    Action, DiskError, DiskJob, DiskOp, JobId, PeerAddr, PeerKey, PeerSource, TorrentKey,
+    TrackerFailure, TrackerKey,
+};
+use crate::peer::Peer;
+use crate::peer_list::PeerList;
+use crate::picker::{Picker, PickerConfig};
+use crate::rate_limit::RateLimiter;
+use crate::reason::CloseReason;
+use crate::resume::Resume;
+use crate::snapshot::{PeerSnapshot, TorrentSnapshot, TorrentState};
+use crate::stats::RateMeter;
+use crate::verify::Verify;
+
+mod download;
+mod peers;
+mod upload;
+
+/// How often timeouts, dials and rates are looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// A removed torrent waits this long for its `stopped` announce and its last disk jobs.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Peers whose gifts are remembered for the summary.
+const GIVERS_MAX: usize = 256;
+
+/// What every torrent of a session shares.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) rng: Rng,
+    pub(crate) actions: VecDeque<Action>,
+    pub(crate) down: RateLimiter,
+    pub(crate) up: RateLimiter,
+    /// Bytes requested, or received and not yet written: bounded by `buffer_bytes_max`.
+    pub(crate) buffered: u64,
+    pub(crate) next_job: u64,
+    /// Peers that we unchoke, over all torrents.
+    pub(crate) unchoked: usize,
+    pub(crate) dropped_events: u64,
+}
+
+impl Shared {
+    pub(crate) fn alert(&mut self, alert: Alert) {
+        self.actions.push_back(Action::Alert(alert));
+    }
+}
+
+#[derive(Debug)]
+pub struct Torrent {
+    key: TorrentKey,
+    info_hash: InfoHash,
+    layout: Arc<Layout>,
+    piece_digests: Arc<[Sha1Digest]>,
+    state: TorrentState,
+    seed_when_complete: bool,
+
+    picker: Picker,
+    verify: Verify,
+    choker: Choker,
+    peer_list: PeerList,
+    announcer: Announcer,
+    /// The URL of the announce in flight.
+    announcing: String,
+    tracker_id: Option<Vec<u8>>,
+    announce_key: u32,
+
+    peers: BTreeMap<PeerKey, Peer>,
+    /// Closed by us, not yet confirmed by the host.
+    closing: BTreeSet<PeerKey>,
+    dialling: usize,
+    last_replacement: Instant,
+
+    jobs: BTreeMap<JobId, Job>,
+    files_completing: usize,
+    priorities: Vec<Priority>,
+    down: RateLimiter,
+    up: RateLimiter,
+    /// Who is served next while an upload limit holds.
+    serve_after: PeerKey,
+    /// Who asks next while a download limit or the memory ceiling holds.
+    request_after: PeerKey,
+    requests_are_held_back: bool,
+
+    stats: Stats,
+    resume: ResumeKeeper,
+    complete_is_told: bool,
+    stop_deadline: Option<Instant>,
+    next_housekeeping: Instant,
+    next_pacing: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Job {
+    Write { piece: PieceIndex },
+    Finish { piece: PieceIndex },
+    Forget,
+    CompleteFile,
+    Sync { clean_up: bool },
+    SaveResume,
+    RemoveResume,
+}
+
+#[derive(Debug)]
+struct Stats {
+    started_at: Instant,
+    downloaded: u64,
+    uploaded: u64,
+    duplicate: u64,
+    failed_hash: u64,
+    down: RateMeter,
+    up: RateMeter,
+    peak_rate: u64,
+    /// Bytes that peers gave us, and how long they were connected.
+    givers: BTreeMap<PeerAddr, (u64, Duration)>,
+}
+
+/// Decides when resume data is due, and knows what it may claim.
+#[derive(Debug)]
+struct ResumeKeeper {
+    synced: Bitfield,
+    /// What a sync under way will have made durable.
+    syncing: Option<Bitfield>,
+    unsaved_bytes: u64,
+    last_saved: Instant,
+    is_saving: bool,
+    downloaded_before: u64,
+    uploaded_before: u64,
+}
+
+impl Torrent {
+    pub(crate) fn new(
+        key: TorrentKey,
+        params: AddTorrent,
+        shared: &mut Shared,
+        now: Instant,
+    ) -> Self {
+        let AddTorrent { layout, resume, .. } = params;
+        let config = &shared.config;
+        let picker_config = PickerConfig {
+            order: params.order,
+            started_pieces_max: config.started_pieces_max,
+            random_first_pieces: config.random_first_pieces,
+        };
+        let mut peer_list = PeerList::new(config.known_peers_max);
+        peer_list.set_address_cap(config.max_peers_per_address);
+        for &addr in &params.peers {
+            peer_list.add(addr, PeerSource::User, now);
+        }
+        let choker = Choker::new(
+            config.preferred_neighbors,
+            config.unchoking_interval,
+            config.optimistic_interval,
+            now,
+        );
+        let mut torrent = Self {
+            key,
+            info_hash: params.info_hash,
+            state: TorrentState::Downloading,
+            seed_when_complete: params.seed_when_complete,
+            picker: Picker::new(Arc::clone(&layout), &resume.written, picker_config),
+            verify: Verify::default(),
+            choker,
+            peer_list,
+            announcer: Announcer::new(params.trackers, &mut shared.rng, now),
+            announcing: String::new(),
+            tracker_id: None,
+            announce_key: shared.rng.next_u64() as u32,
+            peers: BTreeMap::new(),
+            closing: BTreeSet::new(),
+            dialling: 0,
+            last_replacement: now,
+            jobs: BTreeMap::new(),
+            files_completing: 0,
+            priorities: Vec::new(),
+            down: RateLimiter::new(params.limits.down, now),
+            up: RateLimiter::new(params.limits.up, now),
+            serve_after: PeerKey(0),
+            request_after: PeerKey(0),
+            requests_are_held_back: false,
+            stats: Stats {
+                started_at: now,
+                downloaded: 0,
+                uploaded: 0,
+                duplicate: 0,
+                failed_hash: 0,
+                down: RateMeter::new(now),
+                up: RateMeter::new(now),
+                peak_rate: 0,
+                givers: BTreeMap::new(),
+            },
+            resume: ResumeKeeper {
+                synced: resume.synced,
+                syncing: None,
+                unsaved_bytes: 0,
+                last_saved: now,
+                is_saving: false,
+                downloaded_before: resume.downloaded,
+                uploaded_before: resume.uploaded,
+            },
+            complete_is_told: false,
+            stop_deadline: None,
+            next_housekeeping: now,
+            next_pacing: None,
+            piece_digests: params.piece_digests,
+            layout,
+        };
+        if params
+            .priorities
+            .iter()
+            .any(|&priority| priority != Priority::Normal)
+        {
+            torrent.set_priorities(params.priorities);
+        }
+        torrent.complete_ready_files(shared);
+        torrent.check_completion(shared, now);
+        torrent
+    }
+
+    pub(crate) fn info_hash(&self) -> InfoHash {
+        self.info_hash
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop_deadline.is_some()
+    }
+
+    /// The earliest time at which [`Torrent::tick`] has something to do.
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        if let Some(stop) = self.stop_deadline {
+            return Some(stop);
+        }
+        let busy = !self.peers.is_empty() || self.dialling > 0 || self.resume.unsaved_bytes > 0;
+        let dial = if self.may_transfer() {
+            self.peer_list.next_deadline(now)
+        } else {
+            None
+        };
+        let deadlines = [
+            self.next_pacing,
+            self.announcer.deadline(),
+            busy.then_some(self.next_housekeeping),
+            (!self.peers.is_empty()).then(|| self.choker.deadline()),
+            dial.map(|at| at.max(self.next_housekeeping)),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    pub(crate) fn tick(&mut self, shared: &mut Shared, now: Instant) {
+        if self.next_pacing.is_some_and(|at| at <= now) {
+            self.next_pacing = None;
+            self.serve_all(shared, now);
+            self.request_all(shared, now);
+        }
+        if self.choker.deadline() <= now {
+            self.rechoke(shared, now);
+        }
+        if self.next_housekeeping <= now {
+            self.next_housekeeping = now + HOUSEKEEPING;
+            self.keep_house(shared, now);
+        }
+        self.announce(shared, now);
+    }
+
+    fn keep_house(&mut self, shared: &mut Shared, now: Instant) {
+        self.stats.peak_rate = self.stats.peak_rate.max(self.stats.down.rate_over(now, 5));
+        self.check_timeouts(shared, now);
+        if self.state == TorrentState::Downloading
+            && !self.peers.values().any(|peer| peer.interesting > 0)
+        {
+            // Nobody connected has what we lack: without new peers we would wait for ever.
+            self.announcer.want_peers(now);
+        }
+        self.replace_least_useful(shared, now);
+        self.dial(shared, now);
+        self.request_all(shared, now);
+        self.save_resume_if_due(shared, now);
+    }
+
+    // The end of a torrent.
+
+    /// Ends everything: peers at once, the tracker and the disk within [`STOP_TIMEOUT`].
+    pub(crate) fn stop(&mut self, shared: &mut Shared, now: Instant) {
+        if self.is_stopping() {
+            return;
+        }
+        self.stop_deadline = Some(now + STOP_TIMEOUT);
+        for key in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.close(shared, key, CloseReason::TorrentStopped, now);
+        }
+        if self.resume.unsaved_bytes > 0 {
+            self.save_resume(shared, now);
+        }
+        self.announcer.stop(now);
+        self.announce(shared, now);
+        self.state = TorrentState::Stopping;
+    }
+
+    /// Nothing is left to wait for.
+    pub(crate) fn is_gone(&self, now: Instant) -> bool {
+        let Some(deadline) = self.stop_deadline else {
+            return false;
+        };
+        let is_quiet = self.closing.is_empty() && self.announcer.is_stopped();
+        // A key may not be reused while its jobs are out, so these have no deadline.
+        self.jobs.is_empty() && (is_quiet || now >= deadline)
+    }
+
+    // Trackers.
+
+    fn announce(&mut self, shared: &mut Shared, now: Instant) {
+        let Some((tracker, url, event)) = self.announcer.poll(now) else {
+            return;
+        };
+        let wants_peers = event != AnnounceEvent::Stopped && !self.is_stopping();
+        let request = AnnounceRequest {
+            info_hash: self.info_hash,
+            peer_id: shared.config.peer_id,
+            port: shared.config.listen_port,
+            uploaded: self.stats.uploaded,
+            downloaded: self.stats.downloaded,
+            left: self.left_bytes(),
+            event,
+            num_want: if wants_peers {
+                shared.config.num_want
+            } else {
+                0
+            },
+            key: self.announce_key,
+            tracker_id: self.tracker_id.clone(),
+        };
+        self.announcing.clone_from(&url);
+        shared.actions.push_back(Action::Announce {
+            torrent: self.key,
+            tracker,
+            url,
+            request,
+        });
+    }
+
+    pub(crate) fn on_tracker_reply(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        tracker: TrackerKey,
+        result: Result<AnnounceResponse, TrackerFailure>,
+    ) {
+        let torrent = self.key;
+        let url = std::mem::take(&mut self.announcing);
+        match result {
+            Ok(response) => {
+                let interval = Duration::from_secs(u64::from(response.interval_s));
+                let min = response
+                    .min_interval_s
+                    .map(|s| Duration::from_secs(u64::from(s)));
+                self.announcer.on_reply(now, tracker, interval, min);
+                if response.tracker_id.is_some() {
+                    self.tracker_id = response.tracker_id;
+                }
+                if let Some(message) = response.warning {
+                    shared.alert(Alert::TrackerWarning {
+                        torrent,
+                        url: url.clone(),
+                        message,
+                    });
+                }
+                let peers = response.peers.len();
+                if !self.is_stopping() {
+                    let found = response.peers.into_iter().map(PeerAddr::Tcp).collect();
+                    self.on_peers_found(shared, now, PeerSource::Tracker, found);
+                }
+                let next = self.next_announce_in(now);
+                shared.alert(Alert::Announced {
+                    torrent,
+                    url,
+                    peers,
+                    next,
+                });
+            }
+            Err(failure) => {
+                self.announcer.on_failure(now, tracker);
+                let next = self.next_announce_in(now);
+                let message = failure.message;
+                shared.alert(Alert::AnnounceFailed {
+                    torrent,
+                    url,
+                    message,
+                    next,
+                });
+            }
+        }
+        self.announce(shared, now);
+    }
+
+    fn next_announce_in(&self, now: Instant) -> Duration {
+        self.announcer
+            .deadline()
+            .map_or(Duration::ZERO, |at| at.since(now))
+    }
+
+    // Priorities and completion.
+
+    pub(crate) fn set_priorities(&mut self, priorities: Vec<Priority>) {
+        self.priorities = priorities;
+        self.priorities
+            .resize(self.layout.files(), Priority::Normal);
+        for piece in self.layout.all_pieces() {
+            // A piece that several files share is as wanted as the most wanted of them.
+            let priority = self
+                .layout
+                .piece_files(piece)
+                .filter(|&file| !self.layout.is_pad_file(file))
+                .map(|file| self.priorities[file])
+                .max()
+                .unwrap_or(Priority::Normal);
+            self.picker.set_piece_priority(piece, priority);
+        }
+    }
+
+    pub(crate) fn change_priorities(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        priorities: Vec<Priority>,
+    ) {
+        self.set_priorities(priorities);
+        for key in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.recount_interest(shared, key, now);
+        }
+        if self.picker.wanted_left() > 0 && self.state == TorrentState::Seeding {
+            self.state = TorrentState::Downloading;
+            self.peer_list.set_seeding(false);
+            self.complete_is_told = false;
+        }
+        self.check_completion(shared, now);
+        self.request_all(shared, now);
+    }
+
+    pub(crate) fn set_order(&mut self, order: crate::config::PieceOrder) {
+        self.picker.set_order(order);
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: crate::config::RateLimits, now: Instant) {
+        self.down.set(limits.down, now);
+        self.up.set(limits.up, now);
+        self.next_pacing = Some(now);
+    }
+
+    /// Names the files that are whole already: a crash may have come before they were renamed.
+    fn complete_ready_files(&mut self, shared: &mut Shared) {
+        for file in 0..self.layout.files() {
+            self.complete_file_if_whole(shared, file);
+        }
+    }
+
+    fn complete_file_if_whole(&mut self, shared: &mut Shared, file: usize) {
+        let mut pieces = self.layout.file_pieces(file);
+        if self.layout.is_pad_file(file)
+            || pieces.is_empty()
+            || !pieces.all(|piece| self.picker.have_bits().get(piece))
+        {
+            return;
+        }
+        self.files_completing += 1;
+        self.disk(shared, Job::CompleteFile, DiskOp::CompleteFile { file });
+    }
+
+    /// Tells the world once when every wanted piece is verified, written and named.
+    fn check_completion(&mut self, shared: &mut Shared, now: Instant) {
+        let is_whole = self.picker.wanted_left() == 0 && self.files_completing == 0;
+        if !is_whole || self.complete_is_told || self.state != TorrentState::Downloading {
+            return;
+        }
+        self.complete_is_told = true;
+        self.state = TorrentState::Seeding;
+        self.peer_list.set_seeding(true);
+        if self.stats.downloaded > 0 {
+            self.announcer.completed(now);
+            self.resume.syncing = Some(self.picker.have_bits().clone());
+            let clean_up = self.picker.have_bits().is_full();
+            self.disk(shared, Job::Sync { clean_up }, DiskOp::Sync);
+        }
+        let summary = Box::new(self.summary(now));
+        shared.alert(Alert::Complete {
+            torrent: self.key,
+            summary,
+        });
+        for key in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.update_interest(shared, key, now);
+            if self.peers.get(&key).is_some_and(|peer| peer.is_seed) {
+                self.close(shared, key, CloseReason::BothSeeds, now);
+            }
+        }
+        self.announce(shared, now);
+    }
+
+    fn may_transfer(&self) -> bool {
+        match self.state {
+            TorrentState::Downloading => true,
+            TorrentState::Seeding => self.seed_when_complete,
+            TorrentState::Failed(_) | TorrentState::Stopping => false,
+        }
+    }
+
+    pub(crate) fn left_bytes(&self) -> u64 {
+        let missing = self
+            .layout
+            .all_pieces()
+            .filter(|&piece| !self.picker.have(piece));
+        missing
+            .map(|piece| u64::from(self.layout.piece_len(piece)))
+            .sum()
+    }
+
+    fn summary(&self, now: Instant) -> Summary {
+        let elapsed = now.since(self.stats.started_at);
+        let mut givers = self.stats.givers.clone();
+        for peer in self.peers.values() {
+            let entry = givers.entry(peer.addr).or_default();
+            entry.0 += peer.down.total();
+            entry.1 += now.since(peer.connected_at);
+        }
+        let mut best: Vec<(PeerAddr, u64, u64)> = givers
+            .into_iter()
+            .filter(|(_, (bytes, _))| *bytes > 0)
+            .map(|(addr, (bytes, time))| (addr, bytes, rate(bytes, time)))
+            .collect();
+        best.sort_by_key(|&(addr, bytes, _)| (std::cmp::Reverse(bytes), addr));
+        best.truncate(5);
+        Summary {
+            bytes: self.layout.bytes(),
+            elapsed,
+            downloaded: self.stats.downloaded,
+            uploaded: self.stats.uploaded,
+            duplicate: self.stats.duplicate,
+            failed_hash: self.stats.failed_hash,
+            mean_rate: rate(self.stats.downloaded, elapsed),
+            peak_rate: self.stats.peak_rate.max(self.stats.down.rate_over(now, 5)),
+            best_peers: best,
+        }
+    }
+
+    // Resume data.
+
+    pub(crate) fn resume_data(&self) -> Resume {
+        Resume {
+            written: self.picker.have_bits().clone(),
+            synced: self.resume.synced.clone(),
+            downloaded: self.resume.downloaded_before + self.stats.downloaded,
+            uploaded: self.resume.uploaded_before + self.stats.uploaded,
+        }
+    }
+
+    fn save_resume_if_due(&mut self, shared: &mut Shared, now: Instant) {
+        let config = &shared.config;
+        let is_due = self.resume.unsaved_bytes >= config.resume_bytes_max
+            || now.since(self.resume.last_saved) >= config.resume_interval;
+        if self.resume.unsaved_bytes > 0 && is_due && !self.resume.is_saving {
+            self.save_resume(shared, now);
+        }
+    }
+
+    fn save_resume(&mut self, shared: &mut Shared, now: Instant) {
+        self.resume.unsaved_bytes = 0;
+        self.resume.last_saved = now;
+        self.resume.is_saving = true;
+        let resume = Box::new(self.resume_data());
+        self.disk(shared, Job::SaveResume, DiskOp::SaveResume(resume));
+    }
+
+    fn disk(&mut self, shared: &mut Shared, job: Job, op: DiskOp) {
+        let id = JobId(shared.next_job);
+        shared.next_job += 1;
+        self.jobs.insert(id, job);
+        shared.actions.push_back(Action::Disk(DiskJob {
+            id,
+            torrent: self.key,
+            op,
+        }));
+    }
+
+    /// Stops the transfer until a [`Command::Resume`](crate::command::Command::Resume).
+    fn fail(&mut self, shared: &mut Shared, now: Instant, error: DiskError) {
+        if matches!(self.state, TorrentState::Failed(_) | TorrentState::Stopping) {
+            return;
+        }
+        shared.alert(Alert::DiskFailed {
+            torrent: self.key,
+            error: error.clone(),
+        });
+        self.state = TorrentState::Failed(error);
+        for key in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.take_back_requests(shared, key);
+            self.update_interest(shared, key, now);
+        }
+    }
+
+    pub(crate) fn retry(&mut self, shared: &mut Shared, now: Instant) {
+        if !matches!(self.state, TorrentState::Failed(_)) {
+            return;
+        }
+        self.state = TorrentState::Downloading;
+        self.check_completion(shared, now);
+        for key in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.update_interest(shared, key, now);
+        }
+        self.request_all(shared, now);
+    }
+
+    // For whoever shows it.
+
+    pub(crate) fn snapshot(&self, now: Instant) -> TorrentSnapshot {
+        let wanted = |piece: &PieceIndex| self.picker.have(*piece) || self.picker.is_wanted(*piece);
+        let len = |piece: PieceIndex| u64::from(self.layout.piece_len(piece));
+        let wanted_pieces = self.layout.all_pieces().filter(wanted);
+        let (have_bytes, wanted_bytes) = wanted_pieces.fold((0, 0), |(have, all), piece| {
+            let has = if self.picker.have(piece) {
+                len(piece)
+            } else {
+                0
+            };
+            (have + has, all + len(piece))
+        });
+        TorrentSnapshot {
+            state: self.state.clone(),
+            have_bytes,
+            wanted_bytes,
+            pieces_have: self.picker.have_bits().count_ones(),
+            pieces: self.layout.pieces(),
+            downloaded: self.stats.downloaded,
+            uploaded: self.stats.uploaded,
+            duplicate: self.stats.duplicate,
+            failed_hash: self.stats.failed_hash,
+            down_rate: self.stats.down.rate(now),
+            up_rate: self.stats.up.rate(now),
+            peers: self
+                .peers
+                .iter()
+                .map(|(key, peer)| self.peer_snapshot(*key, peer, now))
+                .collect(),
+            known_peers: self.peer_list.len(),
+        }
+    }
+
+    fn peer_snapshot(&self, key: PeerKey, peer: &Peer, now: Instant) -> PeerSnapshot {
+        PeerSnapshot {
+            addr: peer.addr,
+            direction: peer.direction,
+            client: peer.client.clone(),
+            pieces_have: if peer.is_seed {
+                self.layout.pieces()
+            } else {
+                peer.has.count_ones()
+            },
+            is_seed: peer.is_seed,
+            am_choking: peer.am_choking,
+            am_interested: peer.am_interested,
+            peer_choking: peer.peer_choking,
+            peer_interested: peer.peer_interested,
+            preferred: !peer.am_choking && self.choker.is_preferred(key),
+            optimistic: self.choker.optimistic() == Some(key),
+            snubbed: peer.snubbed,
+            downloaded: peer.down.total(),
+            uploaded: peer.up.total(),
+            down_rate: peer.down.rate(now),
+            up_rate: peer.up.rate(now),
+        }
+    }
+
+    /// Panics if the state contradicts itself: a bug, whatever the network did.
+    pub(crate) fn check_invariants(&self) {
+        self.picker.check_invariants();
+        for (key, peer) in &self.peers {
+            assert!(
+                !self.closing.contains(key),
+                "a closing peer is still connected"
+            );
+            assert_eq!(
+                peer.serving_bytes,
+                peer.serving
+                    .iter()
+                    .map(|&run| u64::from(self.layout.run_len(run)))
+                    .sum::<u64>()
+            );
+            let interesting = self.layout.all_pieces().filter(|&piece| {
+                self.picker.is_wanted(piece) && (peer.is_seed || peer.has.get(piece.get()))
+            });
+            assert_eq!(
+                peer.interesting as usize,
+                interesting.count(),
+                "interest of {}",
+                peer.addr
+            );
+            if peer.peer_choking && peer.allowed_in.is_empty() {
+                assert!(
+                    peer.requests.is_empty(),
+                    "requests open at a peer that chokes us"
+                );
+            }
+        }
+        assert_eq!(
+            self.files_completing,
+            self.jobs
+                .values()
+                .filter(|&&job| job == Job::CompleteFile)
+                .count()
+        );
+    }
+
+    pub(crate) fn unchoked(&self) -> usize {
+        self.peers.values().filter(|peer| !peer.am_choking).count()
+    }
+
+    pub(crate) fn open_request_bytes(&self) -> u64 {
+        self.peers.values().map(|peer| peer.requests.bytes()).sum()
+    }
+}
+
+/// Bytes per second.
+fn rate(bytes: u64, time: Duration) -> u64 {
+    (bytes as f64 / time.as_secs_f64().max(0.001)) as u64
+}

@@ -1,0 +1,670 @@
+//! Peers come, say what they have, and go.
+
+use std::net::IpAddr;
+
+use dunlin_metainfo::{Bitfield, PieceIndex};
+use dunlin_proto::peer::allowed_fast::allowed_fast;
+use dunlin_proto::peer::extension::ExtendedHandshake;
+use dunlin_proto::peer::{Handshake, Message, Reserved, Violation};
+use dunlin_proto::time::Instant;
+
+use super::{GIVERS_MAX, Shared, Torrent};
+use crate::alert::{Alert, Side};
+use crate::event::{Action, ConnKey, Direction, PeerAddr, PeerKey, PeerSource};
+use crate::peer::Peer;
+use crate::reason::{ChokeReason, CloseReason, RefuseReason};
+use crate::snapshot::TorrentState;
+
+/// Pieces that a newcomer may have while choked (BEP 6 suggests 10, libtorrent sends 5).
+const ALLOWED_FAST: usize = 5;
+
+/// The most pieces that we note as allowed by a peer.
+const ALLOWED_IN_MAX: usize = 64;
+
+/// A connection is at least this old before it may have to yield to an untried peer.
+const YIELD_AGE: std::time::Duration = std::time::Duration::from_secs(60);
+
+impl Torrent {
+    pub(crate) fn on_peers_found(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        source: PeerSource,
+        peers: Vec<PeerAddr>,
+    ) {
+        for addr in peers {
+            self.peer_list.add(addr, source, now);
+        }
+        self.dial(shared, now);
+    }
+
+    pub(super) fn dial(&mut self, shared: &mut Shared, now: Instant) {
+        if !self.may_transfer() {
+            return;
+        }
+        while self.dialling < shared.config.dials_max
+            && self.dialling + self.peers.len() < shared.config.max_peers
+        {
+            let Some(remote) = self.peer_list.next_dial(now, &mut shared.rng) else {
+                return;
+            };
+            self.peer_list.on_dialling(remote, now);
+            self.dialling += 1;
+            let (torrent, info_hash) = (self.key, self.info_hash);
+            shared.actions.push_back(Action::Dial {
+                torrent,
+                info_hash,
+                remote,
+            });
+        }
+    }
+
+    pub(crate) fn on_dial_failed(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        remote: PeerAddr,
+        reason: CloseReason,
+    ) {
+        self.dialling = self.dialling.saturating_sub(1);
+        self.peer_list.on_dial_failed(remote, now);
+        if reason == CloseReason::SelfConnection {
+            self.peer_list.on_own(remote);
+        }
+        shared.alert(Alert::DialFailed {
+            torrent: self.key,
+            peer: remote,
+            reason,
+        });
+        self.dial(shared, now);
+    }
+
+    /// Answers an [`Event::Incoming`](crate::event::Event::Incoming).
+    pub(crate) fn on_incoming(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        conn: ConnKey,
+        remote: PeerAddr,
+        handshake: &Handshake,
+    ) {
+        match self.may_accept(shared, now, remote, handshake) {
+            Ok(yielding) => {
+                if let Some(key) = yielding {
+                    self.close(shared, key, CloseReason::LeastUseful, now);
+                }
+                shared.actions.push_back(Action::Accept {
+                    conn,
+                    torrent: self.key,
+                });
+            }
+            Err(reason) => shared.actions.push_back(Action::Refuse { conn, reason }),
+        }
+    }
+
+    /// Whether a stranger may come in, and who has to go for it.
+    fn may_accept(
+        &self,
+        shared: &Shared,
+        now: Instant,
+        remote: PeerAddr,
+        handshake: &Handshake,
+    ) -> Result<Option<PeerKey>, RefuseReason> {
+        if handshake.peer_id == shared.config.peer_id {
+            return Err(RefuseReason::SelfConnection);
+        }
+        if !self.may_transfer() {
+            return Err(RefuseReason::TorrentStopped);
+        }
+        if self.peer_list.is_banned(remote) {
+            return Err(RefuseReason::Banned);
+        }
+        let ip = remote.socket_addr().ip();
+        if self.peer_list.connected_from(ip) >= shared.config.max_peers_per_address {
+            return Err(RefuseReason::AddressLimit);
+        }
+        if self.peers.len() < shared.config.max_peers {
+            return Ok(None);
+        }
+        self.least_useful(now)
+            .map(Some)
+            .ok_or(RefuseReason::ConnectionLimit)
+    }
+
+    pub(crate) fn on_connected(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        key: PeerKey,
+        remote: PeerAddr,
+        direction: Direction,
+        handshake: &Handshake,
+    ) {
+        if direction == Direction::Outgoing {
+            self.dialling = self.dialling.saturating_sub(1);
+        }
+        let Handshake {
+            peer_id, reserved, ..
+        } = *handshake;
+        let pieces = self.layout.pieces();
+        let peer = Peer::new(remote, direction, peer_id, reserved, pieces, now);
+        if let Some(reason) = self.refusal(shared, &peer) {
+            if direction == Direction::Outgoing {
+                self.peer_list.on_dial_failed(remote, now);
+            }
+            self.closing.insert(key);
+            shared
+                .actions
+                .push_back(Action::Close { peer: key, reason });
+            return;
+        }
+        match direction {
+            Direction::Outgoing => self.peer_list.on_connected(remote, now),
+            Direction::Incoming => self.peer_list.on_incoming(remote),
+        }
+        shared.alert(Alert::Connected {
+            torrent: self.key,
+            peer: remote,
+            direction,
+            client: peer.client.clone(),
+        });
+        if self.peers.is_empty() {
+            self.next_housekeeping = self.next_housekeeping.max(now);
+        }
+        self.peers.insert(key, peer);
+        self.greet(shared, key, reserved);
+    }
+
+    /// Why a fresh connection is of no use. Two peers that dial each other at once keep the
+    /// connection that the one with the smaller id dialled: both sides know which that is.
+    fn refusal(&mut self, shared: &mut Shared, new: &Peer) -> Option<CloseReason> {
+        if !self.may_transfer() {
+            return Some(CloseReason::TorrentStopped);
+        }
+        if self.peer_list.is_banned(new.addr) {
+            return Some(CloseReason::Banned);
+        }
+        let twin = self
+            .peers
+            .iter()
+            .find(|(_, peer)| peer.peer_id == new.peer_id);
+        let (&twin_key, twin) = twin?;
+        let dialled_by_us = |peer: &Peer| peer.direction == Direction::Outgoing;
+        let we_should_dial = shared.config.peer_id < new.peer_id;
+        if dialled_by_us(twin) == dialled_by_us(new) || dialled_by_us(twin) == we_should_dial {
+            return Some(CloseReason::Duplicate);
+        }
+        self.close(shared, twin_key, CloseReason::Duplicate, new.connected_at);
+        None
+    }
+
+    fn greet(&mut self, shared: &mut Shared, key: PeerKey, theirs: Reserved) {
+        let have = self.picker.have_bits();
+        let message = match (theirs.fast(), have.count_ones()) {
+            (true, 0) => Some(Message::HaveNone),
+            (true, count) if count == have.len() => Some(Message::HaveAll),
+            (false, 0) => None,
+            (true | false, _) => Some(Message::Bitfield(have.to_wire())),
+        };
+        if let Some(message) = message {
+            shared
+                .actions
+                .push_back(Action::Send { peer: key, message });
+        }
+        if theirs.extended() {
+            let Some(peer) = self.peers.get(&key) else {
+                return;
+            };
+            let handshake = ExtendedHandshake {
+                v: Some(concat!("dunlin/", env!("CARGO_PKG_VERSION")).to_owned()),
+                reqq: Some(shared.config.peer_requests_max as u32),
+                p: Some(shared.config.listen_port),
+                yourip: Some(peer.addr.socket_addr().ip()),
+                ..ExtendedHandshake::default()
+            };
+            let message = Message::Extended {
+                id: 0,
+                payload: handshake.encode(),
+            };
+            shared
+                .actions
+                .push_back(Action::Send { peer: key, message });
+        }
+    }
+
+    pub(crate) fn on_closed(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        key: PeerKey,
+        reason: CloseReason,
+    ) {
+        if self.closing.remove(&key) {
+            return;
+        }
+        self.forget_peer(shared, key, reason, now);
+        self.dial(shared, now);
+        self.request_all(shared, now);
+    }
+
+    /// Ends the connection from our side.
+    pub(super) fn close(
+        &mut self,
+        shared: &mut Shared,
+        key: PeerKey,
+        reason: CloseReason,
+        now: Instant,
+    ) {
+        if !self.peers.contains_key(&key) {
+            return;
+        }
+        shared.actions.push_back(Action::Close {
+            peer: key,
+            reason: reason.clone(),
+        });
+        self.forget_peer(shared, key, reason, now);
+        self.closing.insert(key);
+    }
+
+    fn forget_peer(
+        &mut self,
+        shared: &mut Shared,
+        key: PeerKey,
+        reason: CloseReason,
+        now: Instant,
+    ) {
+        self.take_back_requests(shared, key);
+        let Some(peer) = self.peers.remove(&key) else {
+            return;
+        };
+        if peer.is_seed {
+            self.picker.on_seed_gone();
+        } else {
+            self.picker.on_peer_bits_gone(&peer.has);
+        }
+        if !peer.am_choking {
+            shared.unchoked -= 1;
+        }
+        self.choker.on_gone(key);
+        let useful = peer.down.total() + peer.up.total() > 0;
+        self.peer_list.on_closed(peer.addr, now, useful);
+        if peer.down.total() > 0
+            && (self.stats.givers.len() < GIVERS_MAX || self.stats.givers.contains_key(&peer.addr))
+        {
+            let entry = self.stats.givers.entry(peer.addr).or_default();
+            entry.0 += peer.down.total();
+            entry.1 += now.since(peer.connected_at);
+        }
+        shared.alert(Alert::Disconnected {
+            torrent: self.key,
+            peer: peer.addr,
+            reason,
+        });
+    }
+
+    pub(super) fn ban(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        addr: PeerAddr,
+        piece: PieceIndex,
+    ) {
+        self.peer_list.ban(addr);
+        shared.alert(Alert::PeerBanned {
+            torrent: self.key,
+            peer: addr,
+            piece,
+        });
+        let banned: Vec<PeerKey> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| self.peer_list.is_banned(peer.addr))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in banned {
+            self.close(shared, key, CloseReason::Banned, now);
+        }
+    }
+
+    // Messages.
+
+    pub(crate) fn on_message(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        key: PeerKey,
+        message: Message,
+    ) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.last_heard = now;
+        if let Err(violation) = self.follow_message(shared, now, key, message) {
+            self.close(shared, key, CloseReason::Violation(violation), now);
+        }
+    }
+
+    fn follow_message(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        key: PeerKey,
+        message: Message,
+    ) -> Result<(), Violation> {
+        match message {
+            Message::KeepAlive | Message::Port(_) => {}
+            Message::Choke => self.on_choke(shared, now, key),
+            Message::Unchoke => self.on_unchoke(shared, now, key),
+            Message::Interested => self.on_interested(shared, now, key),
+            Message::NotInterested => self.on_not_interested(now, key),
+            Message::Have { piece } => {
+                let piece = self
+                    .layout
+                    .piece(piece)
+                    .ok_or(Violation::PieceIndex(piece))?;
+                self.on_have(shared, now, key, piece);
+            }
+            Message::Bitfield(bytes) => {
+                let bits = Bitfield::from_wire(&bytes, self.layout.pieces());
+                self.on_bitfield(shared, now, key, bits.ok_or(Violation::Bitfield)?)?;
+            }
+            Message::HaveAll => {
+                self.on_bitfield(shared, now, key, Bitfield::full(self.layout.pieces()))?;
+            }
+            Message::HaveNone => {
+                self.on_bitfield(shared, now, key, Bitfield::new(self.layout.pieces()))?;
+            }
+            Message::Request(request) => self.on_request(shared, now, key, request)?,
+            Message::Cancel(request) => self.on_cancel(shared, key, request),
+            Message::SuggestPiece { piece } => {
+                // Nothing follows from a suggestion, but a wrong one is a wrong index.
+                self.layout
+                    .piece(piece)
+                    .ok_or(Violation::PieceIndex(piece))?;
+            }
+            Message::RejectRequest(request) => self.on_reject(shared, now, key, request),
+            Message::AllowedFast { piece } => {
+                let piece = self
+                    .layout
+                    .piece(piece)
+                    .ok_or(Violation::PieceIndex(piece))?;
+                self.on_allowed_fast(shared, now, key, piece);
+            }
+            Message::Extended { id, payload } => self.on_extended(key, id, &payload)?,
+        }
+        Ok(())
+    }
+
+    fn on_have(&mut self, shared: &mut Shared, now: Instant, key: PeerKey, piece: PieceIndex) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.has_is_known = true;
+        if peer.is_seed || !peer.has.set(piece.get()) {
+            return;
+        }
+        self.picker.on_peer_have(piece);
+        if self.picker.is_wanted(piece) {
+            peer.interesting += 1;
+        }
+        if peer.has.is_full() {
+            self.on_became_seed(shared, now, key);
+        }
+        self.update_interest(shared, key, now);
+        self.request_from(shared, key, now);
+    }
+
+    fn on_bitfield(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        key: PeerKey,
+        bits: Bitfield,
+    ) -> Result<(), Violation> {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return Ok(());
+        };
+        if peer.has_is_known {
+            return Err(Violation::BitfieldLate);
+        }
+        peer.has_is_known = true;
+        let is_seed = bits.is_full();
+        self.picker.on_peer_bits(&bits);
+        peer.has = bits;
+        if is_seed {
+            self.on_became_seed(shared, now, key);
+        }
+        self.offer_allowed_fast(shared, key);
+        self.recount_interest(shared, key, now);
+        self.request_from(shared, key, now);
+        Ok(())
+    }
+
+    fn on_became_seed(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        self.picker.on_peer_bits_gone(&peer.has);
+        self.picker.on_seed();
+        peer.is_seed = true;
+        self.peer_list.on_seed(peer.addr);
+        if self.state == TorrentState::Seeding {
+            self.close(shared, key, CloseReason::BothSeeds, now);
+        }
+    }
+
+    pub(super) fn recount_interest(&mut self, shared: &mut Shared, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.interesting = if peer.is_seed {
+            self.picker.wanted_left()
+        } else {
+            let mut pieces = peer
+                .has
+                .iter_ones()
+                .filter_map(|index| self.layout.piece(index));
+            let count = pieces
+                .by_ref()
+                .filter(|&piece| self.picker.is_wanted(piece))
+                .count();
+            count as u32
+        };
+        self.update_interest(shared, key, now);
+    }
+
+    /// Says so when our interest in the peer changed.
+    pub(super) fn update_interest(&mut self, shared: &mut Shared, key: PeerKey, now: Instant) {
+        let is_downloading = self.state == TorrentState::Downloading;
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let interested = is_downloading && peer.interesting > 0;
+        if interested == peer.am_interested {
+            return;
+        }
+        peer.am_interested = interested;
+        peer.last_interest = now;
+        let message = if interested {
+            Message::Interested
+        } else {
+            Message::NotInterested
+        };
+        shared
+            .actions
+            .push_back(Action::Send { peer: key, message });
+    }
+
+    fn on_choke(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if peer.peer_choking {
+            return;
+        }
+        peer.peer_choking = true;
+        self.tell_peer_choke(shared, key, true);
+        self.take_back_requests(shared, key);
+        self.request_all(shared, now);
+    }
+
+    fn on_unchoke(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if !peer.peer_choking {
+            return;
+        }
+        peer.peer_choking = false;
+        peer.waiting_since = now;
+        peer.requests.on_unchoked(now, &shared.config);
+        self.tell_peer_choke(shared, key, false);
+        self.request_from(shared, key, now);
+    }
+
+    fn tell_peer_choke(&self, shared: &mut Shared, key: PeerKey, choked: bool) {
+        let Some(peer) = self.peers.get(&key) else {
+            return;
+        };
+        shared.alert(Alert::Choke {
+            torrent: self.key,
+            peer: peer.addr,
+            by: Side::Peer,
+            choked,
+            reason: ChokeReason::PeerDecided,
+        });
+    }
+
+    fn on_allowed_fast(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        key: PeerKey,
+        piece: PieceIndex,
+    ) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if !peer.reserved.fast()
+            || peer.allowed_in.len() >= ALLOWED_IN_MAX
+            || peer.allowed_in.contains(&piece)
+        {
+            return;
+        }
+        peer.allowed_in.push(piece);
+        self.request_from(shared, key, now);
+    }
+
+    /// A newcomer with nothing to trade gets a few pieces although it is choked (BEP 6).
+    fn offer_allowed_fast(&mut self, shared: &mut Shared, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let IpAddr::V4(ip) = peer.addr.socket_addr().ip() else {
+            return;
+        };
+        if !peer.reserved.fast() || peer.has.count_ones() as usize >= ALLOWED_FAST {
+            return;
+        }
+        let pieces = self.layout.pieces();
+        for index in allowed_fast(ip, &self.info_hash, pieces, ALLOWED_FAST) {
+            let Some(piece) = self.layout.piece(index) else {
+                continue;
+            };
+            if self.picker.have(piece) {
+                peer.allowed_out.push((piece, 0));
+                let message = Message::AllowedFast { piece: index };
+                shared
+                    .actions
+                    .push_back(Action::Send { peer: key, message });
+            }
+        }
+    }
+
+    fn on_extended(&mut self, key: PeerKey, id: u8, payload: &[u8]) -> Result<(), Violation> {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return Ok(());
+        };
+        if !peer.reserved.extended() {
+            return Err(Violation::NotNegotiated);
+        }
+        // We offer no extension messages yet: whatever has another id is not for us.
+        if id == 0 {
+            let handshake = ExtendedHandshake::decode(payload)?;
+            if let Some(name) = handshake.v {
+                peer.client = name.chars().filter(|c| !c.is_control()).take(64).collect();
+            }
+            if let Some(reqq) = handshake.reqq {
+                peer.requests_max = reqq.clamp(1, 10_000) as usize;
+            }
+        }
+        Ok(())
+    }
+
+    // Housekeeping.
+
+    pub(super) fn check_timeouts(&mut self, shared: &mut Shared, now: Instant) {
+        for key in self.peers.keys().copied().collect::<Vec<_>>() {
+            if let Some(reason) = self.timeout_of(shared, key, now) {
+                self.close(shared, key, reason, now);
+                continue;
+            }
+            let Some(peer) = self.peers.get_mut(&key) else {
+                continue;
+            };
+            if now.since(peer.last_sent) >= shared.config.keep_alive_interval {
+                peer.last_sent = now;
+                let message = Message::KeepAlive;
+                shared
+                    .actions
+                    .push_back(Action::Send { peer: key, message });
+            }
+            let waits = now.since(peer.waiting_since) >= shared.config.snub_timeout;
+            if waits && !peer.requests.is_empty() && !peer.snubbed {
+                peer.snubbed = true;
+                self.take_back_requests(shared, key);
+            }
+        }
+    }
+
+    fn timeout_of(&self, shared: &Shared, key: PeerKey, now: Instant) -> Option<CloseReason> {
+        let (config, peer) = (&shared.config, self.peers.get(&key)?);
+        if now.since(peer.last_heard) >= config.peer_timeout {
+            return Some(CloseReason::TimedOut);
+        }
+        let is_idle = !peer.am_interested
+            && !peer.peer_interested
+            && now.since(peer.last_interest) >= config.inactivity_timeout;
+        is_idle.then(|| CloseReason::Idle(config.inactivity_timeout.as_secs()))
+    }
+
+    /// At the connection cap somebody who gives and takes nothing yields to an untried peer.
+    pub(super) fn replace_least_useful(&mut self, shared: &mut Shared, now: Instant) {
+        if self.peers.len() < shared.config.max_peers
+            || now.since(self.last_replacement) < YIELD_AGE
+            || !self.peer_list.has_untried()
+        {
+            return;
+        }
+        if let Some(key) = self.least_useful(now) {
+            self.last_replacement = now;
+            self.close(shared, key, CloseReason::LeastUseful, now);
+        }
+    }
+
+    fn least_useful(&self, now: Instant) -> Option<PeerKey> {
+        self.peers
+            .iter()
+            .filter(|(_, peer)| now.since(peer.connected_at) >= YIELD_AGE && peer.am_choking)
+            .map(|(key, peer)| {
+                (
+                    peer.down.rate(now) + peer.up.rate(now),
+                    peer.interesting,
+                    *key,
+                )
+            })
+            .filter(|&(rate, _, _)| rate == 0)
+            .min()
+            .map(|(_, _, key)| key)
+    }
+}
