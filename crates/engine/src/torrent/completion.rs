@@ -1,0 +1,181 @@
+//! What is wanted, when it is complete, and what may be claimed about it after a restart.
+
+use dunlin_proto::time::Instant;
+
+use super::{Job, Shared, Torrent, rate};
+use crate::alert::{Alert, Summary};
+use crate::command::Priority;
+use crate::event::{DiskOp, PeerAddr};
+use crate::reason::CloseReason;
+use crate::resume::Resume;
+use crate::snapshot::TorrentState;
+
+impl Torrent {
+    pub(crate) fn set_priorities(&mut self, priorities: Vec<Priority>) {
+        self.priorities = priorities;
+        self.priorities
+            .resize(self.layout.files(), Priority::Normal);
+        for piece in self.layout.all_pieces() {
+            // A piece that several files share is as wanted as the most wanted of them.
+            let priority = self
+                .layout
+                .piece_files(piece)
+                .filter(|&file| !self.layout.is_pad_file(file))
+                .map(|file| self.priorities[file])
+                .max()
+                .unwrap_or(Priority::Normal);
+            self.picker.set_piece_priority(piece, priority);
+        }
+    }
+
+    pub(crate) fn change_priorities(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        priorities: Vec<Priority>,
+    ) {
+        self.set_priorities(priorities);
+        for key in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.recount_interest(shared, key, now);
+        }
+        if self.picker.wanted_left() > 0 && self.state == TorrentState::Seeding {
+            self.state = TorrentState::Downloading;
+            self.peer_list.set_seeding(false);
+            self.complete_is_told = false;
+        }
+        self.check_completion(shared, now);
+        self.request_all(shared, now);
+    }
+
+    pub(crate) fn set_order(&mut self, order: crate::config::PieceOrder) {
+        self.picker.set_order(order);
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: crate::config::RateLimits, now: Instant) {
+        self.down.set(limits.down, now);
+        self.up.set(limits.up, now);
+        self.next_pacing = Some(now);
+    }
+
+    /// Names the files that are whole already: a crash may have come before they were renamed.
+    pub(super) fn complete_ready_files(&mut self, shared: &mut Shared) {
+        for file in 0..self.layout.files() {
+            self.complete_file_if_whole(shared, file);
+        }
+    }
+
+    pub(super) fn complete_file_if_whole(&mut self, shared: &mut Shared, file: usize) {
+        let mut pieces = self.layout.file_pieces(file);
+        if self.layout.is_pad_file(file)
+            || pieces.is_empty()
+            || !pieces.all(|piece| self.picker.have_bits().get(piece))
+        {
+            return;
+        }
+        self.files_completing += 1;
+        self.disk(shared, Job::CompleteFile, DiskOp::CompleteFile { file });
+    }
+
+    /// Tells the world once when every wanted piece is verified, written and named.
+    pub(super) fn check_completion(&mut self, shared: &mut Shared, now: Instant) {
+        let is_whole = self.picker.wanted_left() == 0 && self.files_completing == 0;
+        if !is_whole || self.complete_is_told || self.state != TorrentState::Downloading {
+            return;
+        }
+        self.complete_is_told = true;
+        self.state = TorrentState::Seeding;
+        self.peer_list.set_seeding(true);
+        if self.stats.downloaded > 0 {
+            self.announcer.completed(now);
+            self.resume.syncing = Some(self.picker.have_bits().clone());
+            let clean_up = self.picker.have_bits().is_full();
+            self.disk(shared, Job::Sync { clean_up }, DiskOp::Sync);
+        }
+        let summary = Box::new(self.summary(now));
+        shared.alert(Alert::Complete {
+            torrent: self.key,
+            summary,
+        });
+        for key in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.update_interest(shared, key, now);
+            if self.peers.get(&key).is_some_and(|peer| peer.is_seed) {
+                self.close(shared, key, CloseReason::BothSeeds, now);
+            }
+        }
+        self.announce(shared, now);
+    }
+
+    pub(super) fn may_transfer(&self) -> bool {
+        match self.state {
+            TorrentState::Downloading => true,
+            TorrentState::Seeding => self.seed_when_complete,
+            TorrentState::Failed(_) | TorrentState::Stopping => false,
+        }
+    }
+
+    pub(crate) fn left_bytes(&self) -> u64 {
+        let missing = self
+            .layout
+            .all_pieces()
+            .filter(|&piece| !self.picker.have(piece));
+        missing
+            .map(|piece| u64::from(self.layout.piece_len(piece)))
+            .sum()
+    }
+
+    pub(super) fn summary(&self, now: Instant) -> Summary {
+        let elapsed = now.since(self.stats.started_at);
+        let mut givers = self.stats.givers.clone();
+        for peer in self.peers.values() {
+            let entry = givers.entry(peer.addr).or_default();
+            entry.0 += peer.down.total();
+            entry.1 += now.since(peer.connected_at);
+        }
+        let mut best: Vec<(PeerAddr, u64, u64)> = givers
+            .into_iter()
+            .filter(|(_, (bytes, _))| *bytes > 0)
+            .map(|(addr, (bytes, time))| (addr, bytes, rate(bytes, time)))
+            .collect();
+        best.sort_by_key(|&(addr, bytes, _)| (std::cmp::Reverse(bytes), addr));
+        best.truncate(5);
+        Summary {
+            bytes: self.layout.bytes(),
+            elapsed,
+            downloaded: self.stats.downloaded,
+            uploaded: self.stats.uploaded,
+            duplicate: self.stats.duplicate,
+            failed_hash: self.stats.failed_hash,
+            mean_rate: rate(self.stats.downloaded, elapsed),
+            peak_rate: self.stats.peak_rate.max(self.stats.down.rate_over(now, 5)),
+            best_peers: best,
+        }
+    }
+
+    // Resume data.
+
+    pub(crate) fn resume_data(&self) -> Resume {
+        Resume {
+            written: self.picker.have_bits().clone(),
+            synced: self.resume.synced.clone(),
+            downloaded: self.resume.downloaded_before + self.stats.downloaded,
+            uploaded: self.resume.uploaded_before + self.stats.uploaded,
+        }
+    }
+
+    pub(super) fn save_resume_if_due(&mut self, shared: &mut Shared, now: Instant) {
+        let config = &shared.config;
+        let is_due = self.resume.unsaved_bytes >= config.resume_bytes_max
+            || now.since(self.resume.last_saved) >= config.resume_interval;
+        if self.resume.unsaved_bytes > 0 && is_due && !self.resume.is_saving {
+            self.save_resume(shared, now);
+        }
+    }
+
+    pub(super) fn save_resume(&mut self, shared: &mut Shared, now: Instant) {
+        self.resume.unsaved_bytes = 0;
+        self.resume.last_saved = now;
+        self.resume.is_saving = true;
+        let resume = Box::new(self.resume_data());
+        self.disk(shared, Job::SaveResume, DiskOp::SaveResume(resume));
+    }
+}

@@ -1,0 +1,297 @@
+//! What peers say about themselves: what they have, whether they are interested, whether they choke
+//! us. Requests and blocks are in `upload.rs` and `download.rs`.
+
+use std::net::IpAddr;
+
+use dunlin_metainfo::{Bitfield, PieceIndex};
+use dunlin_proto::peer::allowed_fast::allowed_fast;
+use dunlin_proto::peer::extension::ExtendedHandshake;
+use dunlin_proto::peer::{Message, Violation};
+use dunlin_proto::time::Instant;
+
+use super::{Shared, Torrent};
+use crate::alert::{Alert, Side};
+use crate::event::{Action, PeerKey};
+use crate::reason::{ChokeReason, CloseReason};
+use crate::snapshot::TorrentState;
+
+/// Pieces that a newcomer may have while choked (BEP 6 suggests 10, libtorrent sends 5).
+const ALLOWED_FAST: usize = 5;
+
+/// The most pieces that we note as allowed by a peer.
+const ALLOWED_IN_MAX: usize = 64;
+
+impl Torrent {
+    pub(crate) fn on_message(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        key: PeerKey,
+        message: Message,
+    ) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.last_heard = now;
+        if let Err(violation) = self.follow_message(shared, now, key, message) {
+            self.close(shared, key, CloseReason::Violation(violation), now);
+        }
+    }
+
+    fn follow_message(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        key: PeerKey,
+        message: Message,
+    ) -> Result<(), Violation> {
+        match message {
+            Message::KeepAlive | Message::Port(_) => {}
+            Message::Choke => self.on_choke(shared, now, key),
+            Message::Unchoke => self.on_unchoke(shared, now, key),
+            Message::Interested => self.on_interested(shared, now, key),
+            Message::NotInterested => self.on_not_interested(now, key),
+            Message::Have { piece } => {
+                let piece = self
+                    .layout
+                    .piece(piece)
+                    .ok_or(Violation::PieceIndex(piece))?;
+                self.on_have(shared, now, key, piece);
+            }
+            Message::Bitfield(bytes) => {
+                let bits = Bitfield::from_wire(&bytes, self.layout.pieces());
+                self.on_bitfield(shared, now, key, bits.ok_or(Violation::Bitfield)?)?;
+            }
+            Message::HaveAll => {
+                self.on_bitfield(shared, now, key, Bitfield::full(self.layout.pieces()))?;
+            }
+            Message::HaveNone => {
+                self.on_bitfield(shared, now, key, Bitfield::new(self.layout.pieces()))?;
+            }
+            Message::Request(request) => self.on_request(shared, now, key, request)?,
+            Message::Cancel(request) => self.on_cancel(shared, key, request),
+            Message::SuggestPiece { piece } => {
+                // Nothing follows from a suggestion, but a wrong one is a wrong index.
+                self.layout
+                    .piece(piece)
+                    .ok_or(Violation::PieceIndex(piece))?;
+            }
+            Message::RejectRequest(request) => self.on_reject(shared, now, key, request),
+            Message::AllowedFast { piece } => {
+                let piece = self
+                    .layout
+                    .piece(piece)
+                    .ok_or(Violation::PieceIndex(piece))?;
+                self.on_allowed_fast(shared, now, key, piece);
+            }
+            Message::Extended { id, payload } => self.on_extended(key, id, &payload)?,
+        }
+        Ok(())
+    }
+
+    fn on_have(&mut self, shared: &mut Shared, now: Instant, key: PeerKey, piece: PieceIndex) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.has_is_known = true;
+        if peer.is_seed || !peer.has.set(piece.get()) {
+            return;
+        }
+        self.picker.on_peer_have(piece);
+        if self.picker.is_wanted(piece) {
+            peer.interesting += 1;
+        }
+        if peer.has.is_full() {
+            self.on_became_seed(shared, now, key);
+        }
+        self.update_interest(shared, key, now);
+        self.request_from(shared, key, now);
+    }
+
+    fn on_bitfield(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        key: PeerKey,
+        bits: Bitfield,
+    ) -> Result<(), Violation> {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return Ok(());
+        };
+        if peer.has_is_known {
+            return Err(Violation::BitfieldLate);
+        }
+        peer.has_is_known = true;
+        let is_seed = bits.is_full();
+        self.picker.on_peer_bits(&bits);
+        peer.has = bits;
+        if is_seed {
+            self.on_became_seed(shared, now, key);
+        }
+        self.offer_allowed_fast(shared, key);
+        self.recount_interest(shared, key, now);
+        self.request_from(shared, key, now);
+        Ok(())
+    }
+
+    fn on_became_seed(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        self.picker.on_peer_bits_gone(&peer.has);
+        self.picker.on_seed();
+        peer.is_seed = true;
+        self.peer_list.on_seed(peer.addr);
+        if self.state == TorrentState::Seeding {
+            self.close(shared, key, CloseReason::BothSeeds, now);
+        }
+    }
+
+    pub(super) fn recount_interest(&mut self, shared: &mut Shared, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.interesting = if peer.is_seed {
+            self.picker.wanted_left()
+        } else {
+            let mut pieces = peer
+                .has
+                .iter_ones()
+                .filter_map(|index| self.layout.piece(index));
+            let count = pieces
+                .by_ref()
+                .filter(|&piece| self.picker.is_wanted(piece))
+                .count();
+            count as u32
+        };
+        self.update_interest(shared, key, now);
+    }
+
+    /// Says so when our interest in the peer changed.
+    pub(super) fn update_interest(&mut self, shared: &mut Shared, key: PeerKey, now: Instant) {
+        let is_downloading = self.state == TorrentState::Downloading;
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let interested = is_downloading && peer.interesting > 0;
+        if interested == peer.am_interested {
+            return;
+        }
+        peer.am_interested = interested;
+        peer.last_interest = now;
+        let message = if interested {
+            Message::Interested
+        } else {
+            Message::NotInterested
+        };
+        shared
+            .actions
+            .push_back(Action::Send { peer: key, message });
+    }
+
+    fn on_choke(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if peer.peer_choking {
+            return;
+        }
+        peer.peer_choking = true;
+        self.tell_peer_choke(shared, key, true);
+        self.take_back_requests(shared, key);
+        self.request_all(shared, now);
+    }
+
+    fn on_unchoke(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if !peer.peer_choking {
+            return;
+        }
+        peer.peer_choking = false;
+        peer.waiting_since = now;
+        peer.requests.on_unchoked(now, &shared.config);
+        self.tell_peer_choke(shared, key, false);
+        self.request_from(shared, key, now);
+    }
+
+    fn tell_peer_choke(&self, shared: &mut Shared, key: PeerKey, choked: bool) {
+        let Some(peer) = self.peers.get(&key) else {
+            return;
+        };
+        shared.alert(Alert::Choke {
+            torrent: self.key,
+            peer: peer.addr,
+            by: Side::Peer,
+            choked,
+            reason: ChokeReason::PeerDecided,
+        });
+    }
+
+    fn on_allowed_fast(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        key: PeerKey,
+        piece: PieceIndex,
+    ) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if !peer.reserved.fast()
+            || peer.allowed_in.len() >= ALLOWED_IN_MAX
+            || peer.allowed_in.contains(&piece)
+        {
+            return;
+        }
+        peer.allowed_in.push(piece);
+        self.request_from(shared, key, now);
+    }
+
+    /// A newcomer with nothing to trade gets a few pieces although it is choked (BEP 6).
+    fn offer_allowed_fast(&mut self, shared: &mut Shared, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let IpAddr::V4(ip) = peer.addr.socket_addr().ip() else {
+            return;
+        };
+        if !peer.reserved.fast() || peer.has.count_ones() as usize >= ALLOWED_FAST {
+            return;
+        }
+        let pieces = self.layout.pieces();
+        for index in allowed_fast(ip, &self.info_hash, pieces, ALLOWED_FAST) {
+            let Some(piece) = self.layout.piece(index) else {
+                continue;
+            };
+            if self.picker.have(piece) {
+                peer.allowed_out.push((piece, 0));
+                let message = Message::AllowedFast { piece: index };
+                shared
+                    .actions
+                    .push_back(Action::Send { peer: key, message });
+            }
+        }
+    }
+
+    fn on_extended(&mut self, key: PeerKey, id: u8, payload: &[u8]) -> Result<(), Violation> {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return Ok(());
+        };
+        if !peer.reserved.extended() {
+            return Err(Violation::NotNegotiated);
+        }
+        // We offer no extension messages yet: whatever has another id is not for us.
+        if id == 0 {
+            let handshake = ExtendedHandshake::decode(payload)?;
+            if let Some(name) = handshake.v {
+                peer.client = name.chars().filter(|c| !c.is_control()).take(64).collect();
+            }
+            if let Some(reqq) = handshake.reqq {
+                peer.requests_max = reqq.clamp(1, 10_000) as usize;
+            }
+        }
+        Ok(())
+    }
+}
