@@ -1,0 +1,214 @@
+//! The .torrent file: BEP 3, 5 (nodes), 12 (tiers), 19 (web seeds), 27 (private), 47 (attributes).
+//!
+//! [`Torrent::parse`] takes bytes from anywhere and either gives a torrent that every other part
+//! may rely on (paths safe and distinct, piece count right, sums without overflow) or one line that
+//! says what is wrong. The info hash is over the bytes as they stand. Of a hybrid (BEP 52) the v1
+//! half is used.
+
+mod error;
+mod info;
+mod magnet;
+
+use std::sync::Arc;
+
+use crate::bencode::{Document, Value, decode};
+use crate::ids::{InfoHash, InfoHashV2, Sha1Digest};
+use crate::layout::Layout;
+use crate::safe_path::SafePath;
+
+pub use error::MetainfoError;
+
+/// Length of a .torrent file in bytes (libtorrent's limit too).
+pub const TORRENT_FILE_LEN_MAX: usize = 10_000_000;
+
+/// Files of a torrent.
+pub const FILES_MAX: usize = 200_000;
+
+/// All paths of a torrent together, in bytes: a long name on top of many files must not multiply
+/// the memory that a .torrent file costs.
+pub const PATHS_LEN_MAX: usize = 16 << 20;
+
+/// Trackers, web seeds and nodes that are kept, each; more are ignored.
+pub const ADDRESSES_MAX: usize = 200;
+
+/// What a .torrent file says.
+#[derive(Clone, Debug)]
+pub struct Torrent {
+    pub info_hash: InfoHash,
+    /// The other name of a hybrid torrent (BEP 52).
+    pub info_hash_v2: Option<InfoHashV2>,
+    /// Name of the file or of the folder: the first component of every path.
+    pub name: String,
+    pub layout: Arc<Layout>,
+    /// In the order of the layout's files.
+    pub files: Vec<TorrentFile>,
+    /// One a piece.
+    pub piece_digests: Arc<[Sha1Digest]>,
+    /// Peers come from trackers alone (BEP 27).
+    pub private: bool,
+    /// Tiers of URLs (BEP 12): the first tier that answers is used.
+    pub trackers: Vec<Vec<String>>,
+    pub web_seeds: Vec<String>,
+    /// DHT nodes to start from: host and port.
+    pub nodes: Vec<(String, u16)>,
+    pub comment: Option<String>,
+    pub created_by: Option<String>,
+    /// Seconds since 1970, as the file claims.
+    pub created: Option<i64>,
+    /// Tells otherwise equal torrents of different trackers apart.
+    pub source: Option<String>,
+    /// Character set that old creators wrote names in. We read UTF-8 whatever it says.
+    pub encoding: Option<String>,
+    /// Whether the torrent is one file, not a folder (of perhaps one file).
+    pub single_file: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TorrentFile {
+    /// Relative to the download folder: NAME, or NAME/sub/file.
+    pub path: SafePath,
+    /// In bytes.
+    pub len: u64,
+    pub attributes: Attributes,
+}
+
+/// BEP 47.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Zeros that align the next file. Never stored; its path may be that of another pad.
+    pub pad: bool,
+    pub executable: bool,
+    pub hidden: bool,
+    /// The file is a link to this path, which like all others is relative to the download folder
+    /// and need not exist. It has no bytes.
+    pub symlink: Option<SafePath>,
+}
+
+impl Torrent {
+    /// Reads a .torrent file.
+    pub fn parse(bytes: &[u8]) -> Result<Self, MetainfoError> {
+        if bytes.len() > TORRENT_FILE_LEN_MAX {
+            return Err(MetainfoError::TooLarge(bytes.len()));
+        }
+        if let Some(what) = looks_like(bytes) {
+            return Err(MetainfoError::NotATorrent(what));
+        }
+        let document = decode(bytes)?;
+        read(&document)
+    }
+
+    /// The link that names this torrent and says where to ask (BEP 9).
+    pub fn magnet(&self) -> String {
+        magnet::magnet(self)
+    }
+}
+
+fn read(document: &Document<'_>) -> Result<Torrent, MetainfoError> {
+    let root = document.root();
+    let info = root.get("info").ok_or(MetainfoError::Missing("info"))?;
+    let (hashes, content) = info::read(info)?;
+    Ok(Torrent {
+        info_hash: hashes.v1,
+        info_hash_v2: hashes.v2,
+        name: content.name,
+        layout: Arc::new(content.layout),
+        files: content.files,
+        piece_digests: content.piece_digests,
+        private: info.get("private").and_then(Value::as_int) == Some(1),
+        trackers: trackers(root),
+        web_seeds: web_seeds(root),
+        nodes: nodes(root),
+        comment: text(root, "comment"),
+        created_by: text(root, "created by"),
+        created: root.get("creation date").and_then(Value::as_int),
+        source: text(info, "source").or_else(|| text(root, "source")),
+        encoding: text(root, "encoding"),
+        single_file: content.single_file,
+    })
+}
+
+/// `announce-list` hides `announce` (BEP 12), unless it lists nothing.
+fn trackers(root: Value<'_>) -> Vec<Vec<String>> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut tiers = Vec::new();
+    let listed = root.get("announce-list").and_then(Value::as_list);
+    for tier in listed.into_iter().flatten() {
+        let urls: Vec<String> = strings(tier)
+            .filter(|url| seen.len() < ADDRESSES_MAX && seen.insert(url.clone()))
+            .collect();
+        if !urls.is_empty() {
+            tiers.push(urls);
+        }
+    }
+    if tiers.is_empty() {
+        let announce = root.get("announce").into_iter().flat_map(strings).take(1);
+        tiers.extend(announce.map(|url| vec![url]));
+    }
+    tiers
+}
+
+/// BEP 19: one URL or a list of them.
+fn web_seeds(root: Value<'_>) -> Vec<String> {
+    let mut seen = std::collections::BTreeSet::new();
+    let urls = root.get("url-list").into_iter().flat_map(strings);
+    urls.filter(|url| seen.insert(url.clone()))
+        .take(ADDRESSES_MAX)
+        .collect()
+}
+
+/// BEP 5: pairs of host and port.
+fn nodes(root: Value<'_>) -> Vec<(String, u16)> {
+    let listed = root.get("nodes").and_then(Value::as_list);
+    let node = |pair: Value<'_>| {
+        let mut pair = pair.as_list()?;
+        let host = pair.next()?.as_str().filter(|host| !host.is_empty())?;
+        let port = u16::try_from(pair.next()?.as_int()?).ok()?;
+        (port != 0).then(|| (host.to_owned(), port))
+    };
+    listed
+        .into_iter()
+        .flatten()
+        .filter_map(node)
+        .take(ADDRESSES_MAX)
+        .collect()
+}
+
+/// The texts of a list, or the one text that stands in its place. Creators leave empty ones, and
+/// blanks around them.
+fn strings(value: Value<'_>) -> impl Iterator<Item = String> {
+    let one = value.as_str();
+    let many = value.as_list().into_iter().flatten();
+    one.into_iter()
+        .chain(many.filter_map(Value::as_str))
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+}
+
+/// A text for people: `KEY.utf-8` where an old creator added it.
+fn text(dict: Value<'_>, key: &str) -> Option<String> {
+    let utf8 = dict.get(format!("{key}.utf-8")).and_then(Value::as_str);
+    let bytes = utf8.map(str::as_bytes);
+    let bytes = bytes.or_else(|| dict.get(key).and_then(Value::as_bytes))?;
+    Some(String::from_utf8_lossy(bytes).into_owned()).filter(|text| !text.is_empty())
+}
+
+/// Recognises what people save under the name of a torrent by mistake.
+fn looks_like(bytes: &[u8]) -> Option<&'static str> {
+    let start = bytes.trim_ascii_start();
+    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
+    match start {
+        [] => Some("an empty file"),
+        [0x1f, 0x8b, ..] => Some("gzip data (unpack it first)"),
+        [b'P', b'K', 3, 4, ..] => Some("a ZIP archive (unpack it first)"),
+        [b'<', b'?', ..] => Some("XML"),
+        [b'<', ..] => Some("HTML"),
+        [b'{', ..] => Some("JSON"),
+        _ if start.starts_with(b"magnet:") => Some("a magnet link"),
+        _ if !bytes.starts_with(b"d") => Some("another kind of file"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
