@@ -4,6 +4,7 @@
 
 pub mod bencode;
 pub mod bitfield;
+pub mod create;
 pub mod ids;
 pub mod layout;
 pub mod safe_path;
