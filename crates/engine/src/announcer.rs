@@ -305,3 +305,6 @@ const EARLY_GAP_MIN: Duration = Duration::from_secs(5);
 /// Rest after the first round in which no tracker answered; it doubles with each further one.
 const BACK_OFF: Duration = Duration::from_secs(5);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30 * 60);
+
+#[cfg(test)]
+mod tests;

@@ -156,7 +156,8 @@ impl Choker {
         }
     }
 
-    /// A peer became interested between two rounds: it is unchoked at once while a slot is free.
+    /// A peer became interested between two rounds: it is unchoked at once while a slot is free, a
+    /// preferred one or the optimistic one.
     /// `unchoked_now` counts the torrent's unchoked peers, `slots` is as in
     /// [`rechoke`](Self::rechoke).
     ///
@@ -173,10 +174,11 @@ impl Choker {
             return None;
         }
         let slots = slots.min(self.preferred_neighbors);
-        let reason = if unchoked_now < slots {
+        let regular_now = unchoked_now.saturating_sub(usize::from(self.optimistic.is_some()));
+        let reason = if regular_now < slots {
             self.preferred.insert(candidate.peer);
             ChokeReason::FreeSlot
-        } else if unchoked_now == slots && self.optimistic.is_none() {
+        } else if regular_now == slots && self.optimistic.is_none() {
             self.set_optimistic(now, candidate.peer);
             ChokeReason::Optimistic
         } else {
@@ -437,3 +439,6 @@ const TURN_INTERVALS_MAX: u32 = 6;
 const NEW_INTERVALS: u32 = 3;
 
 const NEW_WEIGHT: u64 = 3;
+
+#[cfg(test)]
+mod tests;

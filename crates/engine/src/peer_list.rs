@@ -568,3 +568,6 @@ const OWN_MAX: usize = 64;
 
 /// Sorts before every other address.
 const LEAST_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+#[cfg(test)]
+mod tests;

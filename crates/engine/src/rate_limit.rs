@@ -140,6 +140,16 @@ impl FairShare {
     pub fn divide(&mut self, available: u64, asking: &[(PeerKey, u64)]) -> Vec<(PeerKey, u64)> {
         let mut order: Vec<_> = asking.iter().map(|&(peer, want)| (peer, want, 0)).collect();
         order.sort_unstable_by_key(|&(peer, ..)| (Some(peer) <= self.last, peer));
+        let total = asking
+            .iter()
+            .fold(0, |sum: u64, &(_, want)| sum.saturating_add(want));
+        if total <= available {
+            return asking
+                .iter()
+                .copied()
+                .filter(|&(_, want)| want > 0)
+                .collect();
+        }
         let mut left = available;
         let mut progress = true;
         while left > 0 && progress {
@@ -168,3 +178,6 @@ impl FairShare {
 pub const BLOCK_AND_HEADER: u64 = 16 * 1024 + 13;
 
 const MILLION: i128 = 1_000_000;
+
+#[cfg(test)]
+mod tests;

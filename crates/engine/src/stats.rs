@@ -104,3 +104,6 @@ pub const WINDOW_S: u64 = 20;
 
 /// The seconds of the window and the one that is going on.
 const BUCKETS: usize = WINDOW_S as usize + 1;
+
+#[cfg(test)]
+mod tests;
