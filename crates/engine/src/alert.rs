@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use dunlin_metainfo::PieceIndex;
+use dunlin_metainfo::{PeerId, PieceIndex};
 
 use crate::event::{Direction, DiskError, PeerAddr, TorrentKey};
 use crate::reason::{ChokeReason, CloseReason};
@@ -15,6 +15,7 @@ pub enum Alert {
         torrent: TorrentKey,
         peer: PeerAddr,
         direction: Direction,
+        peer_id: PeerId,
         client: String,
     },
     Disconnected {
@@ -61,6 +62,13 @@ pub enum Alert {
         by: Side,
         choked: bool,
         reason: ChokeReason,
+    },
+    /// We want something that the peer has, or it of us; or no longer.
+    Interest {
+        torrent: TorrentKey,
+        peer: PeerAddr,
+        by: Side,
+        interested: bool,
     },
     FileCompleted {
         torrent: TorrentKey,

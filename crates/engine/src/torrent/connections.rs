@@ -156,6 +156,7 @@ impl Torrent {
             torrent: self.key,
             peer: remote,
             direction,
+            peer_id,
             client: peer.client.clone(),
         });
         if self.peers.is_empty() {

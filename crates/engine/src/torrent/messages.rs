@@ -50,7 +50,7 @@ impl Torrent {
             Message::Choke => self.on_choke(shared, now, key),
             Message::Unchoke => self.on_unchoke(shared, now, key),
             Message::Interested => self.on_interested(shared, now, key),
-            Message::NotInterested => self.on_not_interested(now, key),
+            Message::NotInterested => self.on_not_interested(shared, now, key),
             Message::Have { piece } => {
                 let piece = self
                     .layout
@@ -179,6 +179,12 @@ impl Torrent {
         }
         peer.am_interested = interested;
         peer.last_interest = now;
+        shared.alert(Alert::Interest {
+            torrent: self.key,
+            peer: peer.addr,
+            by: Side::Us,
+            interested,
+        });
         let message = if interested {
             Message::Interested
         } else {

@@ -85,20 +85,36 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        peer.peer_interested = true;
+        let is_news = !std::mem::replace(&mut peer.peer_interested, true);
         peer.last_interest = now;
+        if is_news {
+            shared.alert(Alert::Interest {
+                torrent: self.key,
+                peer: peer.addr,
+                by: Side::Peer,
+                interested: true,
+            });
+        }
         let candidate = candidate(key, peer, now);
         if let Some(choice) = self.choker.admit(now, &candidate, unchoked, slots) {
             self.set_choking(shared, now, choice);
         }
     }
 
-    pub(super) fn on_not_interested(&mut self, now: Instant, key: PeerKey) {
+    pub(super) fn on_not_interested(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        peer.peer_interested = false;
+        let is_news = std::mem::replace(&mut peer.peer_interested, false);
         peer.last_interest = now;
+        if is_news {
+            shared.alert(Alert::Interest {
+                torrent: self.key,
+                peer: peer.addr,
+                by: Side::Peer,
+                interested: false,
+            });
+        }
     }
 
     fn set_choking(&mut self, shared: &mut Shared, now: Instant, choice: Choice) {

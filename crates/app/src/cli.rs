@@ -1,0 +1,3 @@
+//! The commands, one file each: what was typed becomes what is done.
+
+pub mod show;

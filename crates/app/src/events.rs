@@ -1,0 +1,95 @@
+//! `--json-lines`: one event a line on stdout, for programs.
+
+use std::time::Instant;
+
+use dunlin_metainfo::InfoHash;
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::screen;
+
+/// Where events go; silent unless they were asked for.
+#[derive(Clone, Debug)]
+pub struct Events {
+    on: bool,
+    start: Instant,
+}
+
+impl Events {
+    pub fn new(on: bool) -> Self {
+        Self {
+            on,
+            start: Instant::now(),
+        }
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// `body` is a JSON object; `event`, `t` and, about a torrent, `info_hash` come before it.
+    pub fn emit(
+        &self,
+        event: &str,
+        info_hash: Option<&InfoHash>,
+        body: impl FnOnce() -> Value,
+    ) -> Result<(), Failure> {
+        if !self.on {
+            return Ok(());
+        }
+        screen::out(&line(
+            event,
+            self.start.elapsed().as_secs_f64(),
+            info_hash,
+            body(),
+        ))
+    }
+
+    /// Something went wrong and the work goes on.
+    pub fn warning(&self, code: &str, message: &str) {
+        // A stdout that cannot take a warning will fail the next event, which is checked.
+        let _ = self.emit(
+            "warning",
+            None,
+            || json!({ "code": code, "message": message }),
+        );
+    }
+
+    pub fn error(&self, failure: &Failure) {
+        let _ = self.emit("error", None, || {
+            json!({
+                "code": failure.code.word(),
+                "message": failure.message,
+                "exit": failure.code.number(),
+            })
+        });
+    }
+}
+
+fn line(event: &str, t: f64, info_hash: Option<&InfoHash>, body: Value) -> String {
+    let mut text = format!("{{\"event\":{},\"t\":{t:.6}", json!(event));
+    if let Some(info_hash) = info_hash {
+        text.push_str(&format!(",\"info_hash\":\"{info_hash}\""));
+    }
+    if let Value::Object(fields) = body {
+        for (name, value) in fields {
+            text.push_str(&format!(",{}:{value}", json!(name)));
+        }
+    }
+    text.push('}');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_starts_with_event_and_time() {
+        let hash = InfoHash::new([0xab; 20]);
+        let text = line("piece", 1.5, Some(&hash), json!({ "index": 3 }));
+        assert!(text.starts_with("{\"event\":\"piece\",\"t\":1.500000,\"info_hash\":\"abab"));
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["index"], 3);
+    }
+}

@@ -1,0 +1,133 @@
+//! How a run ends: the exit codes of the contract and the one line that goes with each.
+//!
+//! A [`Failure`] says what, where and what to do. `main` prints it and exits with its code; nothing
+//! below `main` ends the process.
+
+use std::fmt;
+
+/// The exit codes, the same for every command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Code {
+    Other,
+    Usage,
+    NotFound,
+    Refused,
+    Disk,
+    BadInput,
+    Unfinished,
+    VerifyFailed,
+    Conflict,
+}
+
+impl Code {
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Other => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Refused => 4,
+            Self::Disk => 5,
+            Self::BadInput => 6,
+            Self::Unfinished => 7,
+            Self::VerifyFailed => 8,
+            Self::Conflict => 10,
+        }
+    }
+
+    /// The `code` of an `error` event.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Usage => "usage",
+            Self::NotFound => "not_found",
+            Self::Refused => "refused",
+            Self::Disk => "disk",
+            Self::BadInput => "bad_input",
+            Self::Unfinished => "unfinished",
+            Self::VerifyFailed => "verify_failed",
+            Self::Conflict => "conflict",
+        }
+    }
+}
+
+/// The exit code after a second interrupt: 128 + SIGINT.
+pub const INTERRUPTED_TWICE: u8 = 130;
+
+/// Why a command did not do what was asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    pub code: Code,
+    pub message: String,
+}
+
+impl Failure {
+    /// Line breaks and control characters (file names may hold them) become spaces: one line.
+    pub fn new(code: Code, message: impl fmt::Display) -> Self {
+        let message = message
+            .to_string()
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        Self { code, message }
+    }
+
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Code::Usage, message)
+    }
+
+    /// An error of the file system, at `path`.
+    pub fn io(path: &std::path::Path, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        let shown = path.display();
+        match error.kind() {
+            ErrorKind::NotFound => Self::new(Code::NotFound, format!("{shown}: no such file")),
+            ErrorKind::PermissionDenied => Self::new(
+                Code::Disk,
+                format!("{shown}: permission denied; choose another place or change its mode"),
+            ),
+            ErrorKind::StorageFull => Self::new(
+                Code::Disk,
+                format!("{shown}: the disk is full; free some space"),
+            ),
+            ErrorKind::AlreadyExists => {
+                Self::new(Code::Conflict, format!("{shown}: exists already"))
+            }
+            _ => Self::new(Code::Disk, format!("{shown}: {}", system_words(error))),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What the system said, lower case, without its number.
+pub fn system_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(chars).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_line_whatever_a_file_is_called() {
+        let failure = Failure::new(Code::Disk, "evil\nname\x1b[31m: gone");
+        assert_eq!(failure.message, "evil name [31m: gone");
+    }
+
+    #[test]
+    fn the_system_speaks_lower_case_and_without_numbers() {
+        let error = std::io::Error::from_raw_os_error(28);
+        assert_eq!(system_words(&error), "no space left on device");
+    }
+}

@@ -1,0 +1,43 @@
+//! SIGINT and SIGTERM: once is a request, twice is an order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::failure::{Code, Failure, INTERRUPTED_TWICE};
+
+/// Set by the first signal. Cheap to clone and to ask.
+#[derive(Clone, Debug)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// From now on the first signal sets the flag and the second one ends the process at once.
+    pub fn install() -> Result<Self, Failure> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // Order matters: the exit looks at the flag before this very signal sets it.
+            signal_hook::flag::register_conditional_shutdown(
+                signal,
+                i32::from(INTERRUPTED_TWICE),
+                Arc::clone(&flag),
+            )
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+            .map_err(|error| Failure::new(Code::Other, format!("signals: {error}")))?;
+        }
+        Ok(Self(flag))
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// For work that looks at a flag while it runs.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+
+    pub fn shared_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+}
