@@ -1,0 +1,412 @@
+use super::*;
+use dunlin_proto::rng::Rng;
+use dunlin_proto::tracker::http::server::PeerForm;
+use proptest::prelude::*;
+
+const INTERVAL: Duration = Duration::from_secs(100);
+
+fn limits() -> Limits {
+    Limits {
+        interval: INTERVAL,
+        ..Limits::default()
+    }
+}
+
+struct Tracker {
+    table: Table,
+    rng: Rng,
+    now: Instant,
+}
+
+impl Tracker {
+    fn new(limits: Limits) -> Self {
+        Self {
+            table: Table::new(limits),
+            rng: Rng::new(1),
+            now: Instant::START,
+        }
+    }
+
+    fn ask(&mut self, from: &str, query: &AnnounceQuery) -> Result<AnnounceReply, Full> {
+        let addr: SocketAddr = from.parse().unwrap();
+        let query = AnnounceQuery {
+            port: addr.port(),
+            ..query.clone()
+        };
+        let reply = self
+            .table
+            .announce(self.now, &mut self.rng, &query, addr.ip());
+        self.table.check_invariants();
+        reply
+    }
+
+    /// The addresses that are told to a peer of torrent 1, sorted.
+    fn told(&mut self, from: &str, query: &AnnounceQuery) -> Vec<String> {
+        let peers = self.ask(from, query).unwrap().peers;
+        let mut peers: Vec<_> = peers.iter().map(|(_, addr)| addr.to_string()).collect();
+        peers.sort();
+        peers
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+    }
+}
+
+fn torrent(number: u8) -> InfoHash {
+    InfoHash::new([number; 20])
+}
+
+fn leech() -> AnnounceQuery {
+    AnnounceQuery {
+        info_hash: torrent(1),
+        peer_id: PeerId::new([b'p'; 20]),
+        port: 1,
+        uploaded: 0,
+        downloaded: 0,
+        left: 100,
+        event: AnnounceEvent::None,
+        num_want: None,
+        form: PeerForm::Compact,
+    }
+}
+
+fn seed() -> AnnounceQuery {
+    AnnounceQuery { left: 0, ..leech() }
+}
+
+fn stopped() -> AnnounceQuery {
+    AnnounceQuery {
+        event: AnnounceEvent::Stopped,
+        ..leech()
+    }
+}
+
+#[test]
+fn peers_hear_of_each_other_but_not_of_themselves() {
+    let mut tracker = Tracker::new(limits());
+    assert!(tracker.told("10.0.0.1:1", &leech()).is_empty());
+    assert_eq!(tracker.told("10.0.0.2:2", &leech()), ["10.0.0.1:1"]);
+    assert_eq!(
+        tracker.told("[2001:db8::3]:3", &leech()),
+        ["10.0.0.1:1", "10.0.0.2:2"]
+    );
+    assert_eq!(
+        tracker.told("10.0.0.1:1", &leech()),
+        ["10.0.0.2:2", "[2001:db8::3]:3"]
+    );
+}
+
+#[test]
+fn swarms_are_separate() {
+    let mut tracker = Tracker::new(limits());
+    let other = AnnounceQuery {
+        info_hash: torrent(2),
+        ..leech()
+    };
+    tracker.told("10.0.0.1:1", &leech());
+    assert!(tracker.told("10.0.0.2:2", &other).is_empty());
+    assert_eq!((tracker.table.torrents(), tracker.table.peers()), (2, 2));
+}
+
+#[test]
+fn a_reply_counts_the_swarm_and_names_the_intervals() {
+    let mut tracker = Tracker::new(limits());
+    tracker.told("10.0.0.1:1", &seed());
+    let reply = tracker.ask("[::ffff:10.0.0.2]:2", &leech()).unwrap();
+    assert_eq!((reply.complete, reply.incomplete), (1, 1));
+    assert_eq!((reply.interval_s, reply.min_interval_s), (100, Some(60)));
+    assert_eq!(reply.external_ip, Some([10, 0, 0, 2].into()));
+}
+
+#[test]
+fn a_seed_is_not_given_other_seeds() {
+    let mut tracker = Tracker::new(limits());
+    tracker.told("10.0.0.1:1", &seed());
+    tracker.told("10.0.0.2:2", &leech());
+    assert_eq!(tracker.told("10.0.0.3:3", &seed()), ["10.0.0.2:2"]);
+    assert_eq!(
+        tracker.told("10.0.0.2:2", &leech()),
+        ["10.0.0.1:1", "10.0.0.3:3"]
+    );
+    // The last leech is finished: seeds among themselves.
+    assert!(tracker.told("10.0.0.2:2", &seed()).is_empty());
+}
+
+#[test]
+fn a_loopback_address_is_never_told_to_a_remote_peer() {
+    let mut tracker = Tracker::new(limits());
+    tracker.told("127.0.0.1:1", &seed());
+    tracker.told("[::1]:2", &leech());
+    tracker.told("[::ffff:127.0.0.1]:3", &leech());
+    assert!(tracker.told("10.0.0.1:4", &leech()).is_empty());
+    assert_eq!(
+        tracker.told("127.0.0.1:5", &leech()),
+        ["10.0.0.1:4", "127.0.0.1:1", "127.0.0.1:3", "[::1]:2"]
+    );
+}
+
+#[test]
+fn a_peer_that_stays_away_for_two_intervals_is_forgotten() {
+    let mut tracker = Tracker::new(limits());
+    tracker.told("10.0.0.1:1", &leech());
+    tracker.wait(100);
+    tracker.told("10.0.0.2:2", &leech());
+    tracker.wait(99);
+    assert_eq!(
+        tracker.told("10.0.0.3:3", &leech()),
+        ["10.0.0.1:1", "10.0.0.2:2"]
+    );
+    tracker.wait(1);
+    assert_eq!(tracker.told("10.0.0.3:3", &leech()), ["10.0.0.2:2"]);
+    tracker.wait(50);
+    tracker.told("10.0.0.3:3", &leech());
+    assert_eq!(tracker.table.peers(), 2);
+}
+
+#[test]
+fn forgotten_swarms_take_no_memory() {
+    let mut tracker = Tracker::new(limits());
+    for number in 0..10 {
+        let query = AnnounceQuery {
+            info_hash: torrent(number),
+            ..leech()
+        };
+        tracker.told("10.0.0.1:1", &query);
+        tracker.wait(10);
+    }
+    tracker.wait(125);
+    // The round goes on where the last call stopped.
+    for (visits, torrents) in [(1, 9), (2, 8), (100, 7), (100, 7)] {
+        tracker.table.expire(tracker.now, visits);
+        tracker.table.check_invariants();
+        assert_eq!(tracker.table.torrents(), torrents);
+    }
+    tracker.wait(200);
+    tracker.table.expire(tracker.now, usize::MAX);
+    tracker.table.expire(tracker.now, usize::MAX);
+    assert_eq!(tracker.table.memory(), 0);
+}
+
+#[test]
+fn a_stopped_peer_leaves_at_once_and_is_told_nobody() {
+    let mut tracker = Tracker::new(limits());
+    tracker.told("10.0.0.1:1", &leech());
+    tracker.told("10.0.0.2:2", &leech());
+    assert!(tracker.told("10.0.0.1:1", &stopped()).is_empty());
+    assert!(tracker.told("10.0.0.2:2", &leech()).is_empty());
+    tracker.told("10.0.0.2:2", &stopped());
+    tracker.told("10.0.0.2:2", &stopped());
+    assert_eq!((tracker.table.torrents(), tracker.table.peers()), (0, 0));
+}
+
+#[test]
+fn a_late_stop_of_the_old_process_does_not_remove_the_new_one() {
+    let mut tracker = Tracker::new(limits());
+    let new = AnnounceQuery {
+        peer_id: PeerId::new([b'n'; 20]),
+        ..leech()
+    };
+    tracker.told("10.0.0.1:1", &leech());
+    tracker.told("10.0.0.1:1", &new);
+    tracker.told("10.0.0.1:1", &stopped());
+    let told = tracker.ask("10.0.0.2:2", &leech()).unwrap().peers;
+    assert_eq!(told, [(new.peer_id, "10.0.0.1:1".parse().unwrap())]);
+}
+
+#[test]
+fn a_finished_download_is_counted_once() {
+    let mut tracker = Tracker::new(limits());
+    let completed = AnnounceQuery {
+        event: AnnounceEvent::Completed,
+        ..seed()
+    };
+    tracker.told("10.0.0.1:1", &completed);
+    tracker.told("10.0.0.2:2", &leech());
+    tracker.told("10.0.0.2:2", &completed);
+    tracker.told("10.0.0.2:2", &completed);
+    let entry = ScrapeEntry {
+        complete: 2,
+        incomplete: 0,
+        downloaded: 1,
+    };
+    assert_eq!(
+        tracker.table.scrape(&[torrent(1), torrent(9)]),
+        [(torrent(1), entry)]
+    );
+}
+
+#[test]
+fn as_many_peers_are_told_as_wanted_within_the_limit() {
+    let mut tracker = Tracker::new(limits());
+    for host in 1..=250 {
+        tracker.told(&format!("10.0.0.{host}:1"), &leech());
+    }
+    for (num_want, told) in [
+        (None, 50),
+        (Some(0), 0),
+        (Some(7), 7),
+        (Some(200), 200),
+        (Some(u32::MAX), 200),
+    ] {
+        let query = AnnounceQuery {
+            num_want,
+            ..leech()
+        };
+        let mut peers = tracker.told("10.0.0.1:1", &query);
+        assert_eq!(peers.len(), told);
+        peers.dedup();
+        assert_eq!(peers.len(), told, "nobody twice");
+    }
+}
+
+#[test]
+fn every_peer_is_told_as_often_as_any_other() {
+    let mut tracker = Tracker::new(limits());
+    let mut counts = BTreeMap::new();
+    for host in 1..=40 {
+        let query = if host % 4 == 0 { seed() } else { leech() };
+        tracker.told(&format!("10.0.0.{host}:1"), &query);
+    }
+    let query = AnnounceQuery {
+        num_want: Some(10),
+        ..leech()
+    };
+    for _ in 0..4000 {
+        for addr in tracker.told("10.0.0.1:1", &query) {
+            *counts.entry(addr).or_insert(0) += 1;
+        }
+    }
+    // 4,000 x 10 draws over 39 peers: 1,026 each, standard deviation about 28.
+    assert_eq!(counts.len(), 39);
+    assert!(
+        counts.values().all(|count| (900..1150).contains(count)),
+        "{counts:?}"
+    );
+}
+
+#[test]
+fn the_limits_hold_and_known_peers_stay_welcome() {
+    let mut tracker = Tracker::new(Limits {
+        torrents_max: 2,
+        peers_per_torrent_max: 3,
+        ..limits()
+    });
+    for host in 1..=5 {
+        tracker.told(&format!("10.0.0.{host}:1"), &leech());
+    }
+    assert_eq!(tracker.table.peers(), 3);
+    // One that did not fit hears of others all the same.
+    assert_eq!(tracker.told("10.0.0.5:1", &leech()).len(), 3);
+    assert_eq!(tracker.told("10.0.0.1:1", &leech()).len(), 2);
+    for (number, result) in [(2, true), (3, false), (1, true)] {
+        let query = AnnounceQuery {
+            info_hash: torrent(number),
+            ..leech()
+        };
+        assert_eq!(tracker.ask("10.0.0.1:1", &query).is_ok(), result);
+    }
+}
+
+#[test]
+fn one_address_fills_only_its_share_of_a_swarm() {
+    let mut tracker = Tracker::new(Limits {
+        peers_per_address_max: 2,
+        ..limits()
+    });
+    for port in 1..=5 {
+        tracker.told(&format!("10.0.0.1:{port}"), &leech());
+        tracker.told(&format!("[2001:db8::{port}]:1"), &leech());
+        tracker.told(&format!("127.0.0.1:{port}"), &leech());
+    }
+    tracker.told("10.0.0.2:1", &leech());
+    tracker.told("[2001:db8:0:1::1]:1", &leech());
+    assert_eq!(tracker.table.peers(), 2 + 2 + 5 + 1 + 1);
+}
+
+#[test]
+fn memory_is_bounded_whatever_is_announced() {
+    let memory_max = 20 * TORRENT_BYTES;
+    let mut tracker = Tracker::new(Limits {
+        memory_max,
+        ..limits()
+    });
+    for number in 0..100 {
+        let query = AnnounceQuery {
+            info_hash: torrent(number),
+            ..leech()
+        };
+        for host in 1..=number {
+            let _ = tracker.ask(&format!("10.0.0.{host}:1"), &query);
+        }
+    }
+    assert!(tracker.table.memory() > memory_max / 2);
+    // A peer in the vector and in the index, each half empty.
+    assert!(2 * (size_of::<Peer>() + size_of::<(SocketAddr, u64)>()) <= PEER_BYTES);
+    assert!(2 * size_of::<(InfoHash, Swarm)>() <= TORRENT_BYTES / 2);
+}
+
+#[derive(Clone, Debug)]
+struct Step {
+    wait: u64,
+    torrent: u8,
+    host: u8,
+    left: u64,
+    event: AnnounceEvent,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let event = prop_oneof![
+        3 => Just(AnnounceEvent::None),
+        1 => Just(AnnounceEvent::Completed),
+        1 => Just(AnnounceEvent::Stopped),
+    ];
+    (0u64..40, 0u8..3, 0u8..8, 0u64..2, event).prop_map(|(wait, torrent, host, left, event)| Step {
+        wait,
+        torrent,
+        host,
+        left,
+        event,
+    })
+}
+
+proptest! {
+    /// Compared with a list of who announced when.
+    #[test]
+    fn everybody_who_may_be_told_is_told(steps in prop::collection::vec(step(), 1..80)) {
+        let mut tracker = Tracker::new(limits());
+        let mut known: BTreeMap<(u8, String), (Instant, bool)> = BTreeMap::new();
+        for step in steps {
+            tracker.wait(step.wait);
+            let now = tracker.now;
+            known.retain(|_, (at, _)| now.since(*at) < 2 * INTERVAL);
+            let net = if step.host < 3 { "127.0.0" } else { "10.0.0" };
+            let addr = format!("{net}.{}:1", step.host + 1);
+            let query = AnnounceQuery {
+                info_hash: torrent(step.torrent),
+                left: step.left,
+                event: step.event,
+                ..leech()
+            };
+            let told = tracker.told(&addr, &query);
+            let me = (step.torrent, addr.clone());
+            if step.event == AnnounceEvent::Stopped {
+                known.remove(&me);
+                prop_assert!(told.is_empty());
+                continue;
+            }
+            known.insert(me, (now, step.left == 0));
+            let expected: Vec<String> = known
+                .iter()
+                .filter(|((torrent, other), (_, is_seed))| {
+                    *torrent == step.torrent
+                        && *other != addr
+                        && !(*is_seed && step.left == 0)
+                        && (step.host < 3 || other.starts_with("10."))
+                })
+                .map(|((_, other), _)| other.clone())
+                .collect();
+            prop_assert_eq!(told, expected);
+        }
+    }
+}
