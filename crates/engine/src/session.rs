@@ -362,3 +362,19 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one action among many"
+)]
+mod rig;
+#[cfg(test)]
+#[expect(reason = "a test answers one job among many")]
+mod soundness;
+#[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one message among many"
+)]
+mod tests;
