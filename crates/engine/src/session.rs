@@ -370,7 +370,6 @@ impl Session {
 )]
 mod rig;
 #[cfg(test)]
-#[expect(reason = "a test answers one job among many")]
 mod soundness;
 #[cfg(test)]
 #[expect(
