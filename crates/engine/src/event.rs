@@ -302,6 +302,8 @@ pub enum DiskErrorKind {
     Full,
     Permission,
     NotFound,
+    /// Somebody else's file has the name that ours needs.
+    Exists,
     /// The file is not what it was when we opened it.
     Changed,
     Other,
