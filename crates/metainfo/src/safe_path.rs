@@ -130,8 +130,14 @@ impl fmt::Debug for SafePath {
 /// the extension: `a.txt`, `a.1.txt`. The result depends on nothing but the paths and their order,
 /// and the work is in proportion to their number, save for the sorting.
 pub fn resolve_collisions(paths: &mut [&mut SafePath]) {
-    let originals: Vec<SafePath> = paths.iter().map(|path| (*path).clone()).collect();
-    let keys: Vec<Cow<'_, str>> = originals.iter().map(|path| folded(&path.0)).collect();
+    for (at, path) in renames(paths) {
+        *paths[at] = path;
+    }
+}
+
+/// New paths for those that must yield, by their place.
+fn renames(paths: &[&mut SafePath]) -> Vec<(usize, SafePath)> {
+    let keys: Vec<Cow<'_, str>> = paths.iter().map(|path| folded(&path.0)).collect();
     let mut order: Vec<usize> = (0..keys.len()).collect();
     order.sort_by(|&a, &b| compare(&keys[a], &keys[b]).then(a.cmp(&b)));
     let mut renamer = Renamer {
@@ -140,6 +146,7 @@ pub fn resolve_collisions(paths: &mut [&mut SafePath]) {
         given: BTreeSet::new(),
         next: BTreeMap::new(),
     };
+    let mut renamed = Vec::new();
     let mut rest = &order[..];
     while let [first, ..] = *rest {
         let same = rest.partition_point(|&at| keys[at] == keys[first]);
@@ -148,11 +155,11 @@ pub fn resolve_collisions(paths: &mut [&mut SafePath]) {
             .first()
             .is_some_and(|&at| is_inside(&keys[at], &keys[first]));
         let keeps = usize::from(!is_folder);
-        for &at in &group[keeps..] {
-            *paths[at] = renamer.rename(&originals[at]);
-        }
+        let yielding = group[keeps..].iter();
+        renamed.extend(yielding.map(|&at| (at, renamer.rename(paths[at]))));
         rest = after;
     }
+    renamed
 }
 
 struct Renamer<'a> {
