@@ -12,6 +12,11 @@ mod endgame;
 mod rarest;
 mod started;
 
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -362,3 +362,18 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one action among many"
+)]
+mod rig;
+#[cfg(test)]
+mod soundness;
+#[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one message among many"
+)]
+mod tests;

@@ -3,6 +3,23 @@
 //! The production `Session` runs here unchanged, one a peer, driven by events alone. The same seed
 //! gives the same run to the last event.
 
+pub mod catalogue;
 pub mod content;
 pub mod disk;
+pub mod hostile;
 pub mod net;
+pub mod oracles;
+pub mod plan;
+pub mod report;
+pub mod scenario;
+pub mod stats;
+pub mod trace;
+pub mod tracker;
+mod world;
+
+pub use content::Content;
+pub use hostile::Hostile;
+pub use net::NodeId;
+pub use plan::{Do, When};
+pub use report::Report;
+pub use scenario::Swarm;

@@ -26,7 +26,7 @@ pub(super) fn pick(picker: &mut Picker, asker: &Asker<'_>, blocks: usize, out: &
     candidates.sort_unstable();
     for candidate in candidates.into_iter().take(blocks) {
         let is_double = candidate.live > 0;
-        if is_double && doubles == DOUBLES_MAX {
+        if is_double && doubles >= DOUBLES_MAX {
             return;
         }
         doubles += usize::from(is_double);

@@ -1,0 +1,251 @@
+//! A session with one torrent and hand-driven peers, so that a test reads like a dialogue.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dunlin_metainfo::{Bitfield, Block, FileSpan, InfoHash, Layout, PeerId, Run, Sha1Digest};
+use dunlin_proto::buf::BlockBuf;
+use dunlin_proto::peer::{Handshake, Message, Request, Reserved};
+use dunlin_proto::rng::Rng;
+use dunlin_proto::time::Instant;
+
+use super::Session;
+use crate::alert::Alert;
+use crate::command::{AddTorrent, Command};
+use crate::config::{Config, PieceOrder, RateLimits};
+use crate::event::{
+    Action, Direction, DiskJob, DiskOp, DiskResult, Event, JobId, PeerAddr, PeerKey, TorrentKey,
+};
+use crate::resume::Resume;
+
+pub(super) const TORRENT: TorrentKey = TorrentKey(1);
+pub(super) const PIECE_LEN: u64 = 64 * 1024;
+pub(super) const BLOCK: u32 = 16 * 1024;
+
+pub(super) struct Rig {
+    pub(super) session: Session,
+    pub(super) layout: Arc<Layout>,
+    pub(super) now: Instant,
+    /// Everything that the session wants done, but for disk jobs, which the rig answers.
+    pub(super) actions: Vec<Action>,
+    pub(super) alerts: Vec<Alert>,
+    pub(super) jobs: Vec<DiskJob>,
+    /// Disk jobs are answered as they come, with every piece good.
+    pub(super) disk_is_honest: bool,
+    next_peer: u64,
+}
+
+impl Rig {
+    pub(super) fn new(pieces: u32, config: Config) -> Self {
+        Self::with(pieces, config, Resume::empty(pieces), Vec::new())
+    }
+
+    pub(super) fn seed(pieces: u32, config: Config) -> Self {
+        let mut resume = Resume::empty(pieces);
+        resume.written = Bitfield::full(pieces);
+        Self::with(pieces, config, resume, Vec::new())
+    }
+
+    pub(super) fn with(
+        pieces: u32,
+        config: Config,
+        resume: Resume,
+        trackers: Vec<Vec<String>>,
+    ) -> Self {
+        let span = FileSpan {
+            len: PIECE_LEN * u64::from(pieces),
+            pad: false,
+        };
+        let layout = Arc::new(Layout::new(PIECE_LEN, [span]).unwrap());
+        let now = Instant::from_micros(1_000_000);
+        let params = AddTorrent {
+            info_hash: InfoHash::new([7; 20]),
+            layout: Arc::clone(&layout),
+            piece_digests: vec![Sha1Digest::new([0; 20]); pieces as usize].into(),
+            private: false,
+            trackers,
+            resume,
+            priorities: Vec::new(),
+            peers: BTreeSet::new(),
+            order: PieceOrder::Sequential,
+            limits: RateLimits::default(),
+            seed_when_complete: true,
+        };
+        let mut rig = Self {
+            session: Session::new(config, Rng::new(1), now),
+            layout,
+            now,
+            actions: Vec::new(),
+            alerts: Vec::new(),
+            jobs: Vec::new(),
+            disk_is_honest: true,
+            next_peer: 1,
+        };
+        rig.tell(Event::Command(Command::Add {
+            torrent: TORRENT,
+            params: Box::new(params),
+        }));
+        rig
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.session.handle(self.now, event);
+        self.drain();
+    }
+
+    pub(super) fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.session.deadline()
+            && at <= end
+        {
+            self.now = self.now.max(at);
+            self.session.tick(self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    fn drain(&mut self) {
+        while let Some(action) = self.session.poll_action() {
+            match action {
+                Action::Alert(alert) => self.alerts.push(alert),
+                Action::Disk(job) if self.disk_is_honest => self.answer_well(job),
+                Action::Disk(job) => self.jobs.push(job),
+                other => self.actions.push(other),
+            }
+        }
+        self.session.check_invariants();
+    }
+
+    pub(super) fn answer_well(&mut self, job: DiskJob) {
+        let result = match job.op {
+            DiskOp::Write { bufs, .. } => DiskResult::Written {
+                bytes: bufs.iter().map(BlockBuf::len).sum(),
+            },
+            DiskOp::Finish { piece, .. } => DiskResult::Good {
+                piece,
+                block_digests: Vec::new(),
+            },
+            DiskOp::Forget { piece } => DiskResult::Forgotten { piece },
+            DiskOp::CompleteFile { file } => DiskResult::FileCompleted { file },
+            DiskOp::Sync => DiskResult::Synced,
+            DiskOp::SaveResume(_) => DiskResult::ResumeSaved,
+            DiskOp::RemoveResume => DiskResult::ResumeRemoved,
+        };
+        self.answer(job.id, result);
+    }
+
+    pub(super) fn answer(&mut self, job: JobId, result: DiskResult) {
+        self.tell(Event::DiskDone {
+            job,
+            torrent: TORRENT,
+            result,
+        });
+    }
+
+    /// A peer with the fast extension connects and says what it has, `x` for a piece.
+    pub(super) fn peer(&mut self, has: &str) -> PeerKey {
+        self.peer_with(has, Reserved::OURS)
+    }
+
+    pub(super) fn peer_with(&mut self, has: &str, reserved: Reserved) -> PeerKey {
+        let key = self.connect(self.next_peer as u8, reserved, Direction::Incoming);
+        let mut bits = Bitfield::new(self.layout.pieces());
+        for (index, _) in has.chars().enumerate().filter(|(_, c)| *c == 'x') {
+            bits.set(index as u32);
+        }
+        self.hear(key, Message::Bitfield(bits.to_wire()));
+        key
+    }
+
+    pub(super) fn connect(&mut self, id: u8, reserved: Reserved, direction: Direction) -> PeerKey {
+        let key = PeerKey(self.next_peer);
+        self.next_peer += 1;
+        let handshake = Handshake {
+            info_hash: InfoHash::new([7; 20]),
+            peer_id: PeerId::new([id; 20]),
+            reserved,
+        };
+        let remote = addr(key);
+        self.tell(Event::PeerConnected {
+            peer: key,
+            torrent: TORRENT,
+            remote,
+            direction,
+            handshake,
+        });
+        key
+    }
+
+    pub(super) fn hear(&mut self, peer: PeerKey, message: Message) {
+        self.tell(Event::PeerMessage { peer, message });
+    }
+
+    pub(super) fn block(&self, piece: u32, index: u32) -> Block {
+        self.layout.block(piece, index * BLOCK, BLOCK).unwrap()
+    }
+
+    pub(super) fn receive(&mut self, peer: PeerKey, block: Block) {
+        let run = self.layout.run_of(block);
+        let bufs = vec![BlockBuf::phantom(block.len(), 1)];
+        self.tell(Event::Received { peer, run, bufs });
+    }
+
+    /// Blocks requested from this peer since the last call, and not cancelled.
+    pub(super) fn requested(&mut self, peer: PeerKey) -> Vec<Block> {
+        let layout = Arc::clone(&self.layout);
+        let runs = self.take(|action| match action {
+            Action::Request { peer: to, run } if *to == peer => Some(*run),
+            _ => None,
+        });
+        runs.into_iter()
+            .flat_map(|run| layout.run_blocks(run).collect::<Vec<_>>())
+            .collect()
+    }
+
+    pub(super) fn served(&mut self, peer: PeerKey) -> Vec<Run> {
+        self.take(|action| match action {
+            Action::Serve { peer: to, run } if *to == peer => Some(*run),
+            _ => None,
+        })
+    }
+
+    pub(super) fn sent(&mut self, peer: PeerKey) -> Vec<Message> {
+        self.take(|action| match action {
+            Action::Send { peer: to, message } if *to == peer => Some(message.clone()),
+            _ => None,
+        })
+    }
+
+    /// Removes the actions that `wanted` picks, and returns what it made of them.
+    pub(super) fn take<T>(&mut self, wanted: impl Fn(&Action) -> Option<T>) -> Vec<T> {
+        let mut taken = Vec::new();
+        self.actions.retain(|action| match wanted(action) {
+            Some(value) => {
+                taken.push(value);
+                false
+            }
+            None => true,
+        });
+        taken
+    }
+
+    pub(super) fn is_closed(&self, peer: PeerKey) -> bool {
+        self.actions
+            .iter()
+            .any(|action| matches!(action, Action::Close { peer: closed, .. } if *closed == peer))
+    }
+}
+
+pub(super) fn addr(peer: PeerKey) -> PeerAddr {
+    PeerAddr::Tcp(([127, 0, 0, 1], 1000 + peer.0 as u16).into())
+}
+
+pub(super) fn request_of(block: Block) -> Request {
+    Request {
+        piece: block.piece().get(),
+        begin: block.offset(),
+        len: block.len(),
+    }
+}

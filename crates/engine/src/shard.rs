@@ -1,0 +1,592 @@
+//! A session and the streams of its peers: the session decides, the streams move bytes, and the
+//! shard carries between them. What neither can do becomes a [`Task`] for the host.
+//!
+//! Buffers have one ceiling, [`Config::buffer_bytes_max`], in two fixed shares, so that uploads
+//! and downloads cannot starve each other: a quarter is for blocks that are being sent, the rest
+//! for blocks that are requested or received. Each peer that is served may hold an equal part of
+//! the sending share, so a slow reader cannot take all of it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{IoSlice, IoSliceMut};
+use std::sync::Arc;
+
+use dunlin_metainfo::{BLOCK_LEN, InfoHash, Layout, Run};
+use dunlin_proto::buf::{BlockBuf, BufPool};
+use dunlin_proto::peer::Message;
+use dunlin_proto::rng::Rng;
+use dunlin_proto::time::Instant;
+use dunlin_proto::tracker::AnnounceRequest;
+
+use crate::alert::Alert;
+use crate::command::Command;
+use crate::config::Config;
+use crate::event::{
+    Action, ConnKey, DiskError, DiskJob, DiskResult, Event, JobId, PeerAddr, PeerKey, TorrentKey,
+    TrackerKey,
+};
+use crate::hub::Established;
+use crate::outbox::READ_BLOCKS_MAX;
+use crate::reason::{CloseReason, RefuseReason};
+use crate::session::Session;
+use crate::snapshot::TorrentSnapshot;
+use crate::stream::{Item, PeerStream};
+
+#[derive(Debug)]
+pub struct Shard {
+    session: Session,
+    torrents: BTreeMap<TorrentKey, Torrent>,
+    peers: BTreeMap<PeerKey, Peer>,
+    /// Buffers of blocks that are being received or written.
+    receiving: BufPool,
+    /// Buffers of blocks that are being read or sent.
+    sending: BufPool,
+    /// Peers with runs to be read from the disk, in turn.
+    readers: VecDeque<PeerKey>,
+    /// Peers that were given something to send since the host last asked.
+    dirty: BTreeSet<PeerKey>,
+    tasks: VecDeque<Task>,
+    /// What the session is to hear when it is done with what it is doing.
+    events: VecDeque<Event>,
+}
+
+/// Something that only the host can do.
+#[derive(Debug)]
+pub enum Task {
+    Dial {
+        torrent: TorrentKey,
+        info_hash: InfoHash,
+        remote: PeerAddr,
+    },
+    Accept {
+        conn: ConnKey,
+        torrent: TorrentKey,
+    },
+    Refuse {
+        conn: ConnKey,
+        reason: RefuseReason,
+    },
+    /// Close the socket. The session knows already.
+    Close {
+        peer: PeerKey,
+        reason: CloseReason,
+    },
+    Disk(DiskJob),
+    /// Fill the buffers from the files, then call [`Shard::read_done`].
+    Read(Read),
+    Announce {
+        torrent: TorrentKey,
+        tracker: TrackerKey,
+        url: String,
+        request: AnnounceRequest,
+    },
+    TorrentGone {
+        torrent: TorrentKey,
+    },
+    Alert(Alert),
+}
+
+/// Blocks to be read for a peer.
+#[derive(Debug)]
+pub struct Read {
+    pub peer: PeerKey,
+    pub torrent: TorrentKey,
+    pub run: Run,
+    /// One a block, of its length.
+    pub bufs: Vec<BlockBuf>,
+}
+
+#[derive(Debug)]
+struct Torrent {
+    layout: Arc<Layout>,
+    peers: BTreeSet<PeerKey>,
+    /// Encoded `have` messages for all of them, kept until the end of the loop turn.
+    haves: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    torrent: TorrentKey,
+    stream: PeerStream,
+    /// The socket takes no more bytes for now.
+    blocked: bool,
+    /// It stands in `readers`.
+    is_reader: bool,
+}
+
+impl Shard {
+    /// `config.buffer_bytes_max` is the ceiling of all buffers.
+    pub fn new(mut config: Config, rng: Rng, now: Instant) -> Self {
+        let buffers = (config.buffer_bytes_max / u64::from(BLOCK_LEN)) as usize;
+        let sending = (buffers / SENDING_SHARE).max(BUFFERS_MIN);
+        let receiving = buffers.saturating_sub(sending).max(BUFFERS_MIN);
+        config.buffer_bytes_max = receiving as u64 * u64::from(BLOCK_LEN);
+        Self {
+            session: Session::new(config, rng, now),
+            torrents: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            receiving: BufPool::new(receiving),
+            sending: BufPool::new(sending),
+            readers: VecDeque::new(),
+            dirty: BTreeSet::new(),
+            tasks: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// An event that is about no peer's bytes.
+    pub fn handle(&mut self, now: Instant, event: Event) {
+        if let Event::Command(Command::Add { torrent, params }) = &event {
+            let entry = Torrent {
+                layout: params.layout.clone(),
+                peers: BTreeSet::new(),
+                haves: Vec::new(),
+            };
+            self.torrents.insert(*torrent, entry);
+        }
+        self.tell(now, event);
+    }
+
+    /// Both handshakes are done. The host's socket is named by `peer` from now on.
+    pub fn connected(&mut self, now: Instant, peer: PeerKey, established: Established) {
+        let Established {
+            torrent,
+            remote,
+            direction,
+            handshake,
+            outgoing,
+            residual,
+        } = established;
+        let Some(entry) = self.torrents.get_mut(&torrent) else {
+            let reason = CloseReason::TorrentStopped;
+            self.tasks.push_back(Task::Close { peer, reason });
+            return;
+        };
+        let mut stream = PeerStream::new(entry.layout.clone());
+        stream.send_bytes(&outgoing);
+        entry.peers.insert(peer);
+        self.dirty.insert(peer);
+        let entry = Peer {
+            torrent,
+            stream,
+            blocked: false,
+            is_reader: false,
+        };
+        self.peers.insert(peer, entry);
+        let event = Event::PeerConnected {
+            peer,
+            torrent,
+            remote,
+            direction,
+            handshake,
+        };
+        self.tell(now, event);
+        let mut items = Vec::new();
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            let result = entry
+                .stream
+                .feed(&residual, &mut self.receiving, &mut items);
+            self.deliver(now, peer, items, result.map_err(CloseReason::Violation));
+        }
+    }
+
+    /// Where the next bytes of a peer belong. `None`: read nothing from it until buffers came
+    /// home ([`Shard::has_room`]).
+    pub fn space<'a>(
+        &'a mut self,
+        peer: PeerKey,
+        shared: &'a mut [u8],
+    ) -> Option<[IoSliceMut<'a>; 2]> {
+        let entry = self.peers.get_mut(&peer)?;
+        entry.stream.space(&self.receiving, shared)
+    }
+
+    /// The first `n` bytes of that are filled.
+    pub fn filled(&mut self, now: Instant, peer: PeerKey, n: usize, shared: &[u8]) {
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let mut items = Vec::new();
+        let result = entry
+            .stream
+            .filled(n, shared, &mut self.receiving, &mut items);
+        self.deliver(now, peer, items, result.map_err(CloseReason::Violation));
+    }
+
+    /// What to send to a peer next; returns how many of `slices` are filled.
+    pub fn outgoing<'a>(&'a self, peer: PeerKey, slices: &mut [IoSlice<'a>]) -> usize {
+        let entry = self.peers.get(&peer);
+        entry.map_or(0, |entry| entry.stream.outgoing(slices))
+    }
+
+    /// `n` bytes of it are in the socket's hands; `blocked` when it would not take them all.
+    pub fn sent(&mut self, now: Instant, peer: PeerKey, n: usize, blocked: bool) {
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        entry.blocked = blocked;
+        let mut served = Vec::new();
+        entry.stream.sent(n, &mut self.sending, &mut served);
+        let layout = entry.stream.layout();
+        let served: Vec<_> = served
+            .into_iter()
+            .map(|run| (run, layout.run_len(run)))
+            .collect();
+        self.queue_read(peer);
+        for (run, bytes) in served {
+            self.tell(now, Event::Served { peer, run, bytes });
+        }
+    }
+
+    /// The socket takes bytes again.
+    pub fn writable(&mut self, peer: PeerKey) {
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            entry.blocked = false;
+            self.queue_read(peer);
+        }
+    }
+
+    /// The blocks of a [`Task::Read`]. The peer may be gone.
+    pub fn read_done(
+        &mut self,
+        now: Instant,
+        peer: PeerKey,
+        bufs: Vec<BlockBuf>,
+        result: Result<(), DiskError>,
+    ) {
+        match (self.peers.get_mut(&peer), result) {
+            (Some(entry), Ok(())) => {
+                entry.stream.read_done(bufs, &mut self.sending);
+                self.dirty.insert(peer);
+                self.queue_read(peer);
+            }
+            (Some(entry), Err(error)) => {
+                let failed = entry.stream.read_failed();
+                give_all(&mut self.sending, bufs);
+                self.queue_read(peer);
+                if let Some(run) = failed {
+                    self.tell(now, Event::ServeFailed { peer, run, error });
+                }
+            }
+            (None, _) => give_all(&mut self.sending, bufs),
+        }
+    }
+
+    /// A [`Task::Disk`] is done, and its buffers come home.
+    pub fn disk_done(
+        &mut self,
+        now: Instant,
+        torrent: TorrentKey,
+        job: JobId,
+        result: DiskResult,
+        bufs: Vec<BlockBuf>,
+    ) {
+        give_all(&mut self.receiving, bufs);
+        let event = Event::DiskDone {
+            job,
+            torrent,
+            result,
+        };
+        self.tell(now, event);
+    }
+
+    /// The socket of a peer is gone, not by our doing.
+    pub fn closed(&mut self, now: Instant, peer: PeerKey, reason: CloseReason) {
+        if self.forget(peer) {
+            self.tell(now, Event::PeerClosed { peer, reason });
+        }
+    }
+
+    pub fn tick(&mut self, now: Instant) {
+        self.session.tick(now);
+        self.drain(now);
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        self.session.deadline()
+    }
+
+    /// The end of a loop turn: HAVEs go into the outboxes, and reads are started for the peers
+    /// whose outboxes have room.
+    pub fn flush(&mut self, now: Instant) {
+        self.flush_haves(now);
+        self.start_reads();
+    }
+
+    pub fn poll_task(&mut self) -> Option<Task> {
+        self.tasks.pop_front()
+    }
+
+    /// A peer that was given something to send since it was last named here.
+    pub fn poll_dirty(&mut self) -> Option<PeerKey> {
+        self.dirty.pop_first()
+    }
+
+    /// Whether a peer that had to wait for a buffer may try again.
+    pub fn has_room(&self) -> bool {
+        self.receiving.free() > 0
+    }
+
+    /// Bytes of buffers in use, of both shares.
+    pub fn buffer_bytes(&self) -> u64 {
+        (self.receiving.out() + self.sending.out()) as u64 * u64::from(BLOCK_LEN)
+    }
+
+    /// Gives memory of idle buffers back to the system, but for a few.
+    pub fn shrink(&mut self) {
+        self.receiving.shrink(BUFFERS_MIN);
+        self.sending.shrink(BUFFERS_MIN);
+    }
+
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub fn snapshot(&self, torrent: TorrentKey, now: Instant) -> Option<TorrentSnapshot> {
+        self.session.snapshot(torrent, now)
+    }
+
+    pub fn torrents(&self) -> impl Iterator<Item = TorrentKey> + '_ {
+        self.torrents.keys().copied()
+    }
+
+    /// Bytes requested or received and not yet written, at most: what the disk may be holding.
+    pub fn receiving_bytes_max(&self) -> u64 {
+        (self.receiving.free() + self.receiving.out()) as u64 * u64::from(BLOCK_LEN)
+    }
+
+    fn deliver(
+        &mut self,
+        now: Instant,
+        peer: PeerKey,
+        items: Vec<Item>,
+        end: Result<(), CloseReason>,
+    ) {
+        for item in items {
+            let event = match item {
+                Item::Message(message) => Event::PeerMessage { peer, message },
+                Item::Received { run, bufs } => Event::Received { peer, run, bufs },
+                Item::Unrequested { len } => Event::Unrequested { peer, len },
+            };
+            self.tell(now, event);
+        }
+        if let Err(reason) = end {
+            self.hang_up(peer, reason);
+            self.drain(now);
+        }
+    }
+
+    fn tell(&mut self, now: Instant, event: Event) {
+        self.session.handle(now, event);
+        self.drain(now);
+    }
+
+    /// Carries out everything that the session wants, until it wants nothing more.
+    fn drain(&mut self, now: Instant) {
+        loop {
+            while let Some(action) = self.session.poll_action() {
+                self.act(action);
+            }
+            let Some(event) = self.events.pop_front() else {
+                return;
+            };
+            self.session.handle(now, event);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Dial {
+                torrent,
+                info_hash,
+                remote,
+            } => self.tasks.push_back(Task::Dial {
+                torrent,
+                info_hash,
+                remote,
+            }),
+            Action::Accept { conn, torrent } => {
+                self.tasks.push_back(Task::Accept { conn, torrent });
+            }
+            Action::Refuse { conn, reason } => self.tasks.push_back(Task::Refuse { conn, reason }),
+            Action::Send { peer, message } => self.send(peer, &message),
+            Action::Request { peer, run } => self.write(peer, |stream| stream.request(run)),
+            Action::Cancel { peer, run } => self.write(peer, |stream| stream.cancel(run)),
+            Action::Serve { peer, run } => {
+                if let Some(entry) = self.peers.get_mut(&peer) {
+                    entry.stream.serve(run);
+                    self.queue_read(peer);
+                }
+            }
+            Action::Unserve { peer, run } => self.unserve(peer, run),
+            Action::BroadcastHave { torrent, piece } => {
+                if let Some(entry) = self.torrents.get_mut(&torrent) {
+                    Message::Have { piece: piece.get() }.encode(&mut entry.haves);
+                }
+            }
+            Action::Close { peer, reason } => self.hang_up(peer, reason),
+            Action::Disk(job) => self.tasks.push_back(Task::Disk(job)),
+            Action::Discard { bufs } => give_all(&mut self.receiving, bufs),
+            Action::Announce {
+                torrent,
+                tracker,
+                url,
+                request,
+            } => self.tasks.push_back(Task::Announce {
+                torrent,
+                tracker,
+                url,
+                request,
+            }),
+            Action::TorrentGone { torrent } => {
+                self.torrents.remove(&torrent);
+                self.tasks.push_back(Task::TorrentGone { torrent });
+            }
+            Action::Alert(alert) => self.tasks.push_back(Task::Alert(alert)),
+        }
+    }
+
+    fn send(&mut self, peer: PeerKey, message: &Message) {
+        self.write(peer, |stream| stream.send(message));
+    }
+
+    fn write(&mut self, peer: PeerKey, write: impl FnOnce(&mut PeerStream)) {
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        write(&mut entry.stream);
+        self.dirty.insert(peer);
+        if entry.stream.is_clogged() {
+            self.hang_up(peer, CloseReason::Io("it reads too slowly".to_owned()));
+        }
+    }
+
+    fn unserve(&mut self, peer: PeerKey, run: Run) {
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        if entry.stream.unserve(run, &mut self.sending) {
+            self.events.push_back(Event::Served {
+                peer,
+                run,
+                bytes: 0,
+            });
+        }
+    }
+
+    /// Ends the connection from our side. The session hears of it when it is done with what it
+    /// is doing.
+    fn hang_up(&mut self, peer: PeerKey, reason: CloseReason) {
+        if self.forget(peer) {
+            self.tasks.push_back(Task::Close {
+                peer,
+                reason: reason.clone(),
+            });
+            self.events.push_back(Event::PeerClosed { peer, reason });
+        }
+    }
+
+    /// Drops the peer's stream; whether there was one.
+    fn forget(&mut self, peer: PeerKey) -> bool {
+        let Some(mut entry) = self.peers.remove(&peer) else {
+            return false;
+        };
+        entry.stream.release(&mut self.receiving, &mut self.sending);
+        if let Some(torrent) = self.torrents.get_mut(&entry.torrent) {
+            torrent.peers.remove(&peer);
+        }
+        self.dirty.remove(&peer);
+        true
+    }
+
+    fn flush_haves(&mut self, now: Instant) {
+        let mut clogged = Vec::new();
+        for torrent in self.torrents.values_mut() {
+            if torrent.haves.is_empty() {
+                continue;
+            }
+            for &peer in &torrent.peers {
+                if let Some(entry) = self.peers.get_mut(&peer) {
+                    entry.stream.send_bytes(&torrent.haves);
+                    self.dirty.insert(peer);
+                    if entry.stream.is_clogged() {
+                        clogged.push(peer);
+                    }
+                }
+            }
+            torrent.haves.clear();
+        }
+        for peer in clogged {
+            self.hang_up(peer, CloseReason::Io("it reads too slowly".to_owned()));
+        }
+        self.drain(now);
+    }
+
+    fn queue_read(&mut self, peer: PeerKey) {
+        if let Some(entry) = self.peers.get_mut(&peer)
+            && !entry.is_reader
+            && !entry.blocked
+            && entry.stream.has_serves()
+        {
+            entry.is_reader = true;
+            self.readers.push_back(peer);
+        }
+    }
+
+    /// Starts reads while there are buffers, one a peer in turn.
+    fn start_reads(&mut self) {
+        if self.readers.is_empty() {
+            return;
+        }
+        let share = self.sending.free() + self.sending.out();
+        let serving = self
+            .peers
+            .values()
+            .filter(|peer| peer.stream.is_serving())
+            .count();
+        let held_max = (share / serving.max(1)).clamp(1, 2 * READ_BLOCKS_MAX);
+        for _ in 0..self.readers.len() {
+            let free = self.sending.free();
+            if free == 0 {
+                return;
+            }
+            let Some(peer) = self.readers.pop_front() else {
+                return;
+            };
+            if let Some(read) = self.next_read(peer, held_max, free) {
+                self.tasks.push_back(Task::Read(read));
+            }
+        }
+    }
+
+    fn next_read(&mut self, peer: PeerKey, held_max: usize, free: usize) -> Option<Read> {
+        let entry = self.peers.get_mut(&peer)?;
+        entry.is_reader = false;
+        if entry.blocked {
+            return None;
+        }
+        let run = entry.stream.next_read(held_max, free)?;
+        let blocks = entry.stream.layout().run_blocks(run);
+        let bufs = blocks
+            .filter_map(|block| self.sending.take(block.len()))
+            .collect();
+        Some(Read {
+            peer,
+            torrent: entry.torrent,
+            run,
+            bufs,
+        })
+    }
+}
+
+fn give_all(pool: &mut BufPool, bufs: Vec<BlockBuf>) {
+    bufs.into_iter().for_each(|buf| pool.give(buf));
+}
+
+/// One part in this many of the ceiling is for blocks that are being sent.
+const SENDING_SHARE: usize = 4;
+
+/// Buffers that each share has at least, however low the ceiling.
+const BUFFERS_MIN: usize = 16;
+
+#[cfg(test)]
+mod tests;

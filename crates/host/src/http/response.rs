@@ -1,0 +1,297 @@
+//! Reads one HTTP response from bytes in any split: head, then a body that is delimited by its
+//! length, by chunks, or by the end of the connection.
+//!
+//! Nothing is allocated by a number that the server names, and both parts have a limit.
+
+/// What a server answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    /// The words after the status, for people.
+    pub(crate) reason: String,
+    pub(crate) location: Option<String>,
+    pub(crate) body: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum ResponseError {
+    #[error("the answer is not HTTP")]
+    NotHttp,
+    #[error("the head of the answer is longer than {HEAD_LEN_MAX} bytes")]
+    HeadTooLong,
+    #[error("the answer is longer than {BODY_LEN_MAX} bytes")]
+    BodyTooLong,
+    #[error("the answer has a bad chunk")]
+    Chunk,
+    #[error("the answer is compressed, though we did not ask for that")]
+    Compressed,
+    #[error("the answer was cut off")]
+    CutOff,
+}
+
+/// Feed it with [`ResponseReader::push`] until that says `true`, or the connection ends.
+#[derive(Debug, Default)]
+pub(crate) struct ResponseReader {
+    head: Option<Head>,
+    /// Read, not yet understood.
+    pending: Vec<u8>,
+    body: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Head {
+    status: u16,
+    reason: String,
+    location: Option<String>,
+    framing: Framing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Framing {
+    Length(usize),
+    UntilClose,
+    ChunkSize,
+    /// Bytes of the chunk that are still to come.
+    ChunkData(usize),
+    /// The line end after a chunk.
+    ChunkEnd,
+    Done,
+}
+
+impl ResponseReader {
+    /// Whether the response is complete.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<bool, ResponseError> {
+        self.pending.extend_from_slice(bytes);
+        while self.head.is_none() {
+            let Some((head, used)) = parse_head(&self.pending)? else {
+                return if self.pending.len() > HEAD_LEN_MAX {
+                    Err(ResponseError::HeadTooLong)
+                } else {
+                    Ok(false)
+                };
+            };
+            self.pending.drain(..used);
+            // An interim answer (100 Continue) is followed by the real one.
+            if head.status >= 200 {
+                self.head = Some(head);
+            }
+        }
+        while self.step()? {}
+        Ok(self.framing() == Some(Framing::Done))
+    }
+
+    /// The connection ended, or the response is complete.
+    pub(crate) fn finish(self) -> Result<Response, ResponseError> {
+        let head = self.head.ok_or(ResponseError::CutOff)?;
+        if !matches!(head.framing, Framing::Done | Framing::UntilClose) {
+            return Err(ResponseError::CutOff);
+        }
+        Ok(Response {
+            status: head.status,
+            reason: head.reason,
+            location: head.location,
+            body: self.body,
+        })
+    }
+
+    fn framing(&self) -> Option<Framing> {
+        self.head.as_ref().map(|head| head.framing)
+    }
+
+    /// One step through the body; whether another may follow.
+    fn step(&mut self) -> Result<bool, ResponseError> {
+        let Some(framing) = self.framing() else {
+            return Ok(false);
+        };
+        let next = match framing {
+            Framing::Length(rest) => match self.take(rest)? {
+                0 => Framing::Done,
+                rest => Framing::Length(rest),
+            },
+            Framing::UntilClose => {
+                self.take(usize::MAX)?;
+                Framing::UntilClose
+            }
+            Framing::ChunkSize => match httparse::parse_chunk_size(&self.pending) {
+                Ok(httparse::Status::Complete((used, size))) => {
+                    self.pending.drain(..used);
+                    match usize::try_from(size).map_err(|_| ResponseError::BodyTooLong)? {
+                        // Trailers would follow: nothing that we read.
+                        0 => Framing::Done,
+                        size => Framing::ChunkData(size),
+                    }
+                }
+                Ok(httparse::Status::Partial) if self.pending.len() <= CHUNK_LINE_LEN_MAX => {
+                    return Ok(false);
+                }
+                Ok(httparse::Status::Partial) | Err(_) => return Err(ResponseError::Chunk),
+            },
+            Framing::ChunkData(rest) => match self.take(rest)? {
+                0 => Framing::ChunkEnd,
+                rest => Framing::ChunkData(rest),
+            },
+            Framing::ChunkEnd => match self.pending.get(..2) {
+                Some(b"\r\n") => {
+                    self.pending.drain(..2);
+                    Framing::ChunkSize
+                }
+                Some(_) => return Err(ResponseError::Chunk),
+                None => return Ok(false),
+            },
+            Framing::Done => return Ok(false),
+        };
+        if let Some(head) = &mut self.head {
+            head.framing = next;
+        }
+        Ok(next != framing)
+    }
+
+    /// Moves up to `want` bytes into the body and says how many are still missing.
+    fn take(&mut self, want: usize) -> Result<usize, ResponseError> {
+        let count = want.min(self.pending.len());
+        if self.body.len() + count > BODY_LEN_MAX {
+            return Err(ResponseError::BodyTooLong);
+        }
+        self.body.extend(self.pending.drain(..count));
+        Ok(want - count)
+    }
+}
+
+fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, ResponseError> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut parsed = httparse::Response::new(&mut headers);
+    let used = match parsed.parse(bytes) {
+        Ok(httparse::Status::Complete(used)) => used,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(ResponseError::NotHttp),
+    };
+    let status = parsed.code.ok_or(ResponseError::NotHttp)?;
+    let reason = parsed.reason.unwrap_or("").to_owned();
+    let field = |name: &str| {
+        parsed
+            .headers
+            .iter()
+            .find(|header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| String::from_utf8_lossy(header.value).trim().to_owned())
+    };
+    if field("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        return Err(ResponseError::Compressed);
+    }
+    let chunked =
+        field("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"));
+    let framing = if status == 204 || status == 304 {
+        Framing::Done
+    } else if chunked {
+        Framing::ChunkSize
+    } else if let Some(len) = field("content-length") {
+        let len: usize = len.parse().map_err(|_| ResponseError::NotHttp)?;
+        if len > BODY_LEN_MAX {
+            return Err(ResponseError::BodyTooLong);
+        }
+        Framing::Length(len)
+    } else {
+        Framing::UntilClose
+    };
+    let head = Head {
+        status,
+        reason,
+        location: field("location"),
+        framing,
+    };
+    Ok(Some((head, used)))
+}
+
+/// A tracker's answer to `numwant=100` has some hundred bytes.
+const BODY_LEN_MAX: usize = 1024 * 1024;
+const HEAD_LEN_MAX: usize = 16 * 1024;
+const HEADERS_MAX: usize = 64;
+/// A chunk's size in hexadecimal, with extensions.
+const CHUNK_LINE_LEN_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `bytes` in pieces of `step` and ends the connection.
+    fn read(bytes: &[u8], step: usize) -> Result<Response, ResponseError> {
+        let mut reader = ResponseReader::default();
+        for part in bytes.chunks(step) {
+            if reader.push(part)? {
+                break;
+            }
+        }
+        reader.finish()
+    }
+
+    fn body(text: &str) -> Result<String, ResponseError> {
+        let whole = read(text.as_bytes(), usize::MAX);
+        for step in 1..20 {
+            assert_eq!(read(text.as_bytes(), step), whole, "in steps of {step}");
+        }
+        whole.map(|response| String::from_utf8(response.body).unwrap())
+    }
+
+    #[test]
+    fn each_framing_gives_the_body_in_any_split() {
+        let with_length = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello and more";
+        assert_eq!(body(with_length).unwrap(), "hello");
+        assert_eq!(body("HTTP/1.0 200 OK\r\n\r\nhello").unwrap(), "hello");
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                       3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n";
+        assert_eq!(body(chunked).unwrap(), "hello");
+        let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(body(interim).unwrap(), "");
+    }
+
+    #[test]
+    fn redirects_keep_their_location() {
+        let text = b"HTTP/1.1 302 Found\r\nlocation: /other\r\nContent-Length: 0\r\n\r\n";
+        let response = read(text, 7).unwrap();
+        assert_eq!(response.status, 302);
+        assert_eq!(response.location.as_deref(), Some("/other"));
+    }
+
+    #[test]
+    fn bad_answers_are_named() {
+        let bad = |text: &str| body(text).unwrap_err();
+        assert_eq!(bad("SSH-2.0-OpenSSH\r\n\r\n"), ResponseError::NotHttp);
+        assert_eq!(bad("HTTP/1.1 200 OK\r\nContent-"), ResponseError::CutOff);
+        assert_eq!(
+            bad("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello"),
+            ResponseError::CutOff
+        );
+        assert_eq!(
+            bad("HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n"),
+            ResponseError::BodyTooLong
+        );
+        let chunked = |rest: &str| {
+            bad(&format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{rest}"
+            ))
+        };
+        assert_eq!(chunked("zz\r\n"), ResponseError::Chunk);
+        assert_eq!(chunked("3\r\nhello"), ResponseError::Chunk);
+        assert_eq!(chunked("3\r\nhe"), ResponseError::CutOff);
+        assert_eq!(
+            bad("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nx"),
+            ResponseError::Compressed
+        );
+    }
+
+    #[test]
+    fn endless_heads_and_bodies_stop_at_the_limit() {
+        let mut reader = ResponseReader::default();
+        let endless =
+            std::iter::once(&b"HTTP/1.1 200 OK\r\nX: "[..]).chain(std::iter::repeat(&b"x"[..]));
+        let result = endless
+            .take(HEAD_LEN_MAX + 10)
+            .try_for_each(|part| reader.push(part).map(|_| ()));
+        assert_eq!(result, Err(ResponseError::HeadTooLong));
+
+        let mut reader = ResponseReader::default();
+        reader.push(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let part = vec![0; BODY_LEN_MAX];
+        assert_eq!(reader.push(&part), Ok(false));
+        assert_eq!(reader.push(b"x"), Err(ResponseError::BodyTooLong));
+    }
+}

@@ -1,0 +1,148 @@
+use std::net::TcpListener;
+use std::thread::{self, JoinHandle};
+
+use dunlin_metainfo::{InfoHash, PeerId};
+use dunlin_proto::tracker::AnnounceEvent;
+
+use super::*;
+
+/// Serves one canned answer a connection, in order, and returns what was asked.
+fn serve(answers: Vec<String>) -> (SocketAddr, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                assert_eq!(stream.read(&mut byte).unwrap(), 1);
+                request.extend(byte);
+            }
+            asked.push(String::from_utf8(request).unwrap());
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+        asked
+    });
+    (addr, server)
+}
+
+fn request() -> AnnounceRequest {
+    AnnounceRequest {
+        info_hash: InfoHash::new([0xaa; 20]),
+        peer_id: PeerId::new(*b"-DL0100-abcdefghijkl"),
+        port: 6881,
+        uploaded: 1,
+        downloaded: 2,
+        left: 3,
+        event: AnnounceEvent::Started,
+        num_want: 50,
+        key: 7,
+        tracker_id: None,
+    }
+}
+
+fn ok(body: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn message(answer: &str) -> String {
+    let (addr, server) = serve(vec![answer.to_owned()]);
+    let failure = announce(&format!("http://{addr}/announce"), &request()).unwrap_err();
+    server.join().unwrap();
+    failure.message
+}
+
+#[test]
+fn an_announce_asks_and_reads_the_answer() {
+    let (addr, server) = serve(vec![ok(
+        "d8:intervali900e5:peers6:\x7f\x00\x00\x01\x1a\x0ae",
+    )]);
+    let answer = announce(&format!("http://{addr}/x/announce?key=1"), &request()).unwrap();
+    assert_eq!(answer.interval_s, 900);
+    assert_eq!(answer.peers, ["127.0.0.1:6666".parse().unwrap()]);
+    let asked = server.join().unwrap().remove(0);
+    assert!(
+        asked.starts_with("GET /x/announce?key=1&info_hash=%AA%AA"),
+        "{asked}"
+    );
+    assert!(asked.contains(&format!("\r\nHost: {addr}\r\n")), "{asked}");
+    assert!(asked.contains("event=started"), "{asked}");
+}
+
+#[test]
+fn redirects_are_followed_but_not_for_ever() {
+    let to = |place: &str| format!("HTTP/1.1 302 Found\r\nLocation: {place}\r\n\r\n");
+    let (addr, server) = serve(vec![to("/announce/2"), ok("d8:intervali60e5:peers0:e")]);
+    let answer = announce(&format!("http://{addr}/announce"), &request()).unwrap();
+    assert_eq!(answer.interval_s, 60);
+    assert!(server.join().unwrap()[1].starts_with("GET /announce/2 "));
+
+    let (addr, server) = serve(vec![to("/announce"); REDIRECTS_MAX + 1]);
+    let failure = announce(&format!("http://{addr}/announce"), &request()).unwrap_err();
+    assert_eq!(failure.message, "more than 5 redirects");
+    server.join().unwrap();
+}
+
+#[test]
+fn failures_say_what_happened() {
+    assert_eq!(
+        message("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
+        "the tracker answered 404 Not Found"
+    );
+    assert_eq!(message("220 smtp ready\r\n\r\n"), "the answer is not HTTP");
+    let (addr, server) = serve(vec![ok("d14:failure reason11:go away nowe")]);
+    let failure = announce(&format!("http://{addr}/announce"), &request()).unwrap_err();
+    assert_eq!(
+        (failure.message.as_str(), failure.refused),
+        ("go away now", true)
+    );
+    server.join().unwrap();
+    let teapot = "HTTP/1.1 400 Bad\r\n\r\nd14:failure reason7:no porte";
+    assert_eq!(message(teapot), "no port");
+}
+
+#[test]
+fn nobody_there_is_connection_refused() {
+    let addr = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let why = |url: &str| announce(url, &request()).unwrap_err().message;
+    assert_eq!(
+        why(&format!("http://{addr}/announce")),
+        "connection refused"
+    );
+    assert_eq!(
+        why("https://127.0.0.1/announce"),
+        "https is not supported yet"
+    );
+    assert_eq!(
+        why("udp://127.0.0.1:1/announce"),
+        "UDP trackers are not supported yet"
+    );
+    assert_eq!(
+        why(&format!("http://{addr}/admin?delete=all")),
+        "the path has no /announce, and the address is this machine's"
+    );
+}
+
+#[test]
+fn the_open_internet_cannot_send_us_into_the_local_network() {
+    let url = Url::parse("http://t/announce").unwrap();
+    let local = vec!["192.168.0.1:80".parse().unwrap()];
+    let both = vec![
+        "192.168.0.1:80".parse().unwrap(),
+        "1.1.1.1:80".parse().unwrap(),
+    ];
+    assert!(allowed(&url, local.clone(), false).is_ok());
+    assert!(matches!(
+        allowed(&url, local, true),
+        Err(HttpError::LocalRedirect)
+    ));
+    assert_eq!(allowed(&url, both, true).unwrap().len(), 1);
+}

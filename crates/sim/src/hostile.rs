@@ -1,0 +1,235 @@
+//! Peers that misbehave, written by hand at message level.
+//!
+//! They follow the protocol except where they do not. What they may say goes through [`Io`], so
+//! that the network treats them like everybody else.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use dunlin_engine::PeerKey;
+use dunlin_metainfo::{Block, Layout, Run};
+use dunlin_proto::peer::{Message, Request};
+use dunlin_proto::rng::Rng;
+
+use crate::content::honest_tag;
+
+/// What a misbehaving peer can do.
+#[derive(Debug)]
+pub struct Io<'a> {
+    pub rng: &'a mut Rng,
+    pub layout: &'a Arc<Layout>,
+    pub acts: Vec<Act>,
+}
+
+#[derive(Debug)]
+pub enum Act {
+    Send(PeerKey, Message),
+    /// A block with any tag, asked for or not.
+    Block(PeerKey, Run, u64),
+}
+
+pub trait Script: Debug {
+    fn connected(&mut self, peer: PeerKey, io: &mut Io<'_>);
+
+    fn message(&mut self, peer: PeerKey, message: &Message, io: &mut Io<'_>);
+
+    /// Once a second for each connection.
+    fn second(&mut self, _peer: PeerKey, _io: &mut Io<'_>) {}
+
+    /// Whether it looks for others instead of waiting for them.
+    fn dials(&self) -> bool {
+        false
+    }
+}
+
+/// The kinds of misbehaviour that scenarios can ask for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hostile {
+    /// A seed whose blocks are bad with this probability.
+    Liar { percent: u64 },
+    /// A seed that accepts requests and never answers.
+    Staller,
+    /// A seed that never unchokes.
+    NeverUnchoke,
+    /// A seed that rejects every request (BEP 6).
+    Rejecter,
+    /// A leech that asks for everything, again and again.
+    RequestFlood,
+    /// Announces pieces that do not exist.
+    GarbageHaves,
+    /// Sends blocks that nobody asked for.
+    Pusher,
+    /// A seed that chokes and unchokes every second.
+    Flapper,
+}
+
+impl Hostile {
+    pub fn script(self) -> Box<dyn Script> {
+        match self {
+            Self::Liar { percent } => Box::new(FalseSeed {
+                answer: Answer::Lie { percent },
+            }),
+            Self::Staller => Box::new(FalseSeed {
+                answer: Answer::Nothing,
+            }),
+            Self::NeverUnchoke => Box::new(FalseSeed {
+                answer: Answer::StayChoked,
+            }),
+            Self::Rejecter => Box::new(FalseSeed {
+                answer: Answer::Reject,
+            }),
+            Self::Flapper => Box::new(Flapper { choking: true }),
+            Self::RequestFlood => Box::new(RequestFlood),
+            Self::GarbageHaves => Box::new(GarbageHaves),
+            Self::Pusher => Box::new(Pusher),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Lie { percent: u64 },
+    Nothing,
+    Reject,
+    StayChoked,
+}
+
+/// Claims to have everything.
+#[derive(Debug)]
+struct FalseSeed {
+    answer: Answer,
+}
+
+impl Script for FalseSeed {
+    fn connected(&mut self, peer: PeerKey, io: &mut Io<'_>) {
+        io.acts.push(Act::Send(peer, Message::HaveAll));
+    }
+
+    fn message(&mut self, peer: PeerKey, message: &Message, io: &mut Io<'_>) {
+        match (self.answer, message) {
+            (Answer::StayChoked, _) => {}
+            (_, Message::Interested) => io.acts.push(Act::Send(peer, Message::Unchoke)),
+            (Answer::Lie { percent }, Message::Request(request)) => {
+                if let Some(block) = block(io.layout, *request) {
+                    let lies = io.rng.chance(percent, 100);
+                    let honest = honest_tag(request.piece, block.index());
+                    let tag = honest ^ u64::from(lies);
+                    io.acts.push(Act::Block(peer, io.layout.run_of(block), tag));
+                }
+            }
+            (Answer::Reject, Message::Request(request)) => {
+                let reject = Message::RejectRequest(*request);
+                io.acts.push(Act::Send(peer, reject));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Flapper {
+    choking: bool,
+}
+
+impl Script for Flapper {
+    fn connected(&mut self, peer: PeerKey, io: &mut Io<'_>) {
+        io.acts.push(Act::Send(peer, Message::HaveAll));
+    }
+
+    fn message(&mut self, _: PeerKey, _: &Message, _: &mut Io<'_>) {}
+
+    fn second(&mut self, peer: PeerKey, io: &mut Io<'_>) {
+        self.choking = !self.choking;
+        let message = if self.choking {
+            Message::Choke
+        } else {
+            Message::Unchoke
+        };
+        io.acts.push(Act::Send(peer, message));
+    }
+}
+
+#[derive(Debug)]
+struct RequestFlood;
+
+/// Requests a second of the flooder.
+const FLOOD: u32 = 10_000;
+
+impl Script for RequestFlood {
+    fn connected(&mut self, peer: PeerKey, io: &mut Io<'_>) {
+        io.acts.push(Act::Send(peer, Message::HaveNone));
+        io.acts.push(Act::Send(peer, Message::Interested));
+    }
+
+    fn message(&mut self, _: PeerKey, _: &Message, _: &mut Io<'_>) {}
+
+    fn second(&mut self, peer: PeerKey, io: &mut Io<'_>) {
+        for _ in 0..FLOOD {
+            let piece = io.rng.below(u64::from(io.layout.pieces())) as u32;
+            let piece = io.layout.piece(piece).expect("below the number of pieces");
+            if let Some(block) = io.layout.block_at(piece, 0) {
+                let request = request(block);
+                io.acts.push(Act::Send(peer, Message::Request(request)));
+            }
+        }
+    }
+
+    fn dials(&self) -> bool {
+        true
+    }
+}
+
+#[derive(Debug)]
+struct GarbageHaves;
+
+impl Script for GarbageHaves {
+    fn connected(&mut self, peer: PeerKey, io: &mut Io<'_>) {
+        io.acts.push(Act::Send(peer, Message::HaveNone));
+    }
+
+    fn message(&mut self, _: PeerKey, _: &Message, _: &mut Io<'_>) {}
+
+    fn second(&mut self, peer: PeerKey, io: &mut Io<'_>) {
+        let piece = io.layout.pieces() + io.rng.below(1 << 31) as u32;
+        io.acts.push(Act::Send(peer, Message::Have { piece }));
+    }
+
+    fn dials(&self) -> bool {
+        true
+    }
+}
+
+#[derive(Debug)]
+struct Pusher;
+
+impl Script for Pusher {
+    fn connected(&mut self, peer: PeerKey, io: &mut Io<'_>) {
+        io.acts.push(Act::Send(peer, Message::HaveAll));
+    }
+
+    fn message(&mut self, _: PeerKey, _: &Message, _: &mut Io<'_>) {}
+
+    fn second(&mut self, peer: PeerKey, io: &mut Io<'_>) {
+        let piece = io.rng.below(u64::from(io.layout.pieces())) as u32;
+        let piece = io.layout.piece(piece).expect("below the number of pieces");
+        if let Some(run) = io.layout.run(piece, 0, 1) {
+            io.acts.push(Act::Block(peer, run, 4711));
+        }
+    }
+
+    fn dials(&self) -> bool {
+        true
+    }
+}
+
+pub fn block(layout: &Layout, request: Request) -> Option<Block> {
+    layout.block(request.piece, request.begin, request.len)
+}
+
+pub fn request(block: Block) -> Request {
+    Request {
+        piece: block.piece().get(),
+        begin: block.offset(),
+        len: block.len(),
+    }
+}

@@ -1,0 +1,325 @@
+//! What must hold in every simulated swarm, whatever happens in it.
+//!
+//! Oracles judge from the world's side: the virtual disk, the virtual wire. They never ask the
+//! session whether it did well.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use dunlin_metainfo::{Bitfield, Layout, Run};
+use dunlin_proto::peer::{Message, Request};
+
+use crate::hostile;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Oracle {
+    NoBadPieceAccepted,
+    OnlyTruthOnDiskIsClaimed,
+    EverybodyFinishes,
+    JobsAreOrderly,
+    RequestsAreLegal,
+    ServesAreLegal,
+    QueuesAreBounded,
+    HonestPeersAreNotBanned,
+    TimersMoveOn,
+    KeysAreAlive,
+}
+
+impl Oracle {
+    pub const ALL: [Self; 10] = [
+        Self::NoBadPieceAccepted,
+        Self::OnlyTruthOnDiskIsClaimed,
+        Self::EverybodyFinishes,
+        Self::JobsAreOrderly,
+        Self::RequestsAreLegal,
+        Self::ServesAreLegal,
+        Self::QueuesAreBounded,
+        Self::HonestPeersAreNotBanned,
+        Self::TimersMoveOn,
+        Self::KeysAreAlive,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoBadPieceAccepted => "no_bad_piece_accepted",
+            Self::OnlyTruthOnDiskIsClaimed => "only_truth_on_disk_is_claimed",
+            Self::EverybodyFinishes => "everybody_finishes",
+            Self::JobsAreOrderly => "jobs_are_orderly",
+            Self::RequestsAreLegal => "requests_are_legal",
+            Self::ServesAreLegal => "serves_are_legal",
+            Self::QueuesAreBounded => "queues_are_bounded",
+            Self::HonestPeersAreNotBanned => "honest_peers_are_not_banned",
+            Self::TimersMoveOn => "timers_move_on",
+            Self::KeysAreAlive => "keys_are_alive",
+        }
+    }
+}
+
+/// The first violation of each oracle and how many there were.
+#[derive(Clone, Debug, Default)]
+pub struct Verdicts {
+    failed: BTreeMap<Oracle, (String, u64)>,
+}
+
+impl Verdicts {
+    pub fn fail(&mut self, oracle: Oracle, detail: impl FnOnce() -> String) {
+        self.failed
+            .entry(oracle)
+            .and_modify(|(_, times)| *times += 1)
+            .or_insert_with(|| (detail(), 1));
+    }
+
+    pub fn expect(&mut self, holds: bool, oracle: Oracle, detail: impl FnOnce() -> String) {
+        if !holds {
+            self.fail(oracle, detail);
+        }
+    }
+
+    pub fn all_pass(&self) -> bool {
+        self.failed.is_empty()
+    }
+
+    /// `None` when it holds, else the first violation.
+    pub fn of(&self, oracle: Oracle) -> Option<String> {
+        self.failed
+            .get(&oracle)
+            .map(|(detail, times)| format!("{detail} ({times} in all)"))
+    }
+}
+
+/// One connection as its owner may know it: what the wire told and what the owner asked for.
+#[derive(Debug)]
+pub struct Watch {
+    /// Both sides speak BEP 6.
+    fast: bool,
+    peer_choking: bool,
+    peer_has: Bitfield,
+    allowed_fast: Vec<u32>,
+    /// Blocks that the owner asked for and the stream still expects, oldest first.
+    wanted: VecDeque<Wanted>,
+    /// Blocks that the peer asked for and the owner did not answer.
+    asked: BTreeSet<(u32, u16)>,
+    /// Bytes in `Serve`s that are not answered.
+    pub serving: u64,
+    pub runs_serving: Vec<Run>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    piece: u32,
+    block: u16,
+    cancelled: bool,
+}
+
+impl Watch {
+    pub fn new(pieces: u32, fast: bool) -> Self {
+        Self {
+            fast,
+            peer_choking: true,
+            peer_has: Bitfield::new(pieces),
+            allowed_fast: Vec::new(),
+            wanted: VecDeque::new(),
+            asked: BTreeSet::new(),
+            serving: 0,
+            runs_serving: Vec::new(),
+        }
+    }
+
+    /// Blocks asked for and not cancelled.
+    pub fn open_requests(&self) -> usize {
+        self.wanted
+            .iter()
+            .filter(|wanted| !wanted.cancelled)
+            .count()
+    }
+
+    /// The owner asks for a run. Says what is wrong with that.
+    pub fn on_request(&mut self, run: Run) -> Result<(), String> {
+        let piece = run.piece().get();
+        let mut verdict = Ok(());
+        if !self.peer_has.get(piece) {
+            verdict = Err(format!("asked for piece {piece} that the peer has not"));
+        } else if self.peer_choking && !self.allowed_fast.contains(&piece) {
+            verdict = Err(format!("asked for piece {piece} while choked"));
+        }
+        for block in run.blocks() {
+            let twice = self
+                .wanted
+                .iter()
+                .any(|w| !w.cancelled && (w.piece, w.block) == (piece, block));
+            if twice {
+                verdict = Err(format!("asked twice for block {block} of piece {piece}"));
+            }
+            // The production decoder expects a block once, however often it is asked for.
+            self.wanted.retain(|w| (w.piece, w.block) != (piece, block));
+            self.wanted.push_back(Wanted {
+                piece,
+                block,
+                cancelled: false,
+            });
+        }
+        verdict
+    }
+
+    /// Says how many of them were open.
+    pub fn on_cancel(&mut self, run: Run) -> usize {
+        let mut open = 0;
+        for block in run.blocks() {
+            let wanted = self
+                .wanted
+                .iter_mut()
+                .find(|w| !w.cancelled && (w.piece, w.block) == (run.piece().get(), block));
+            if let Some(wanted) = wanted {
+                wanted.cancelled = true;
+                open += 1;
+            }
+        }
+        open
+    }
+
+    /// A block arrives: was it asked for, and was the request still open?
+    pub fn on_block(&mut self, piece: u32, block: u16) -> (bool, bool) {
+        let at = self
+            .wanted
+            .iter()
+            .position(|w| (w.piece, w.block) == (piece, block));
+        match at.and_then(|at| self.wanted.remove(at)) {
+            Some(wanted) => (true, !wanted.cancelled),
+            None => (false, false),
+        }
+    }
+
+    /// A message arrives. Says how many open requests that ends.
+    pub fn on_arrival(&mut self, message: &Message, layout: &Layout) -> usize {
+        match message {
+            Message::Choke => {
+                self.peer_choking = true;
+                if self.fast {
+                    return 0;
+                }
+                let open = self.open_requests();
+                self.wanted.iter_mut().for_each(|w| w.cancelled = true);
+                return open;
+            }
+            Message::Unchoke => self.peer_choking = false,
+            Message::Have { piece } => {
+                if *piece < self.peer_has.len() {
+                    self.peer_has.set(*piece);
+                }
+            }
+            Message::Bitfield(bytes) => {
+                if let Some(bits) = Bitfield::from_wire(bytes, self.peer_has.len()) {
+                    self.peer_has = bits;
+                }
+            }
+            Message::HaveAll => self.peer_has = Bitfield::full(self.peer_has.len()),
+            Message::AllowedFast { piece } => self.allowed_fast.push(*piece),
+            Message::RejectRequest(request) => {
+                if let Some(block) = hostile::block(layout, *request) {
+                    let (_, open) = self.on_block(request.piece, block.index());
+                    return usize::from(open);
+                }
+            }
+            Message::Request(request) => {
+                if let Some(block) = hostile::block(layout, *request) {
+                    self.asked.insert((request.piece, block.index()));
+                }
+            }
+            Message::KeepAlive
+            | Message::Interested
+            | Message::NotInterested
+            | Message::HaveNone
+            | Message::Cancel(_)
+            | Message::Port(_)
+            | Message::SuggestPiece { .. }
+            | Message::Extended { .. } => {}
+        }
+        0
+    }
+
+    /// The owner sends a message.
+    pub fn on_send(&mut self, message: &Message, layout: &Layout) {
+        match message {
+            Message::Choke if !self.fast => self.asked.clear(),
+            Message::RejectRequest(request) => self.answer(*request, layout),
+            Message::KeepAlive
+            | Message::Choke
+            | Message::Unchoke
+            | Message::Interested
+            | Message::NotInterested
+            | Message::Have { .. }
+            | Message::Bitfield(_)
+            | Message::Request(_)
+            | Message::Cancel(_)
+            | Message::Port(_)
+            | Message::SuggestPiece { .. }
+            | Message::HaveAll
+            | Message::HaveNone
+            | Message::AllowedFast { .. }
+            | Message::Extended { .. } => {}
+        }
+    }
+
+    /// The owner serves a run: was every block of it asked for?
+    pub fn on_serve(&mut self, run: Run) -> bool {
+        run.blocks()
+            .map(|block| self.asked.remove(&(run.piece().get(), block)))
+            .filter(|asked| !asked)
+            .count()
+            == 0
+    }
+
+    fn answer(&mut self, request: Request, layout: &Layout) {
+        if let Some(block) = hostile::block(layout, request) {
+            self.asked.remove(&(request.piece, block.index()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::Content;
+
+    fn run(content: &Content, piece: u32, first: u16, count: u16) -> Run {
+        let piece = content.layout.piece(piece).unwrap();
+        content.layout.run(piece, first, count).unwrap()
+    }
+
+    #[test]
+    fn a_request_is_legal_only_for_what_the_peer_has_and_gives() {
+        let content = Content::new(4, 1 << 16);
+        let mut watch = Watch::new(4, true);
+        let blocks = run(&content, 2, 0, 2);
+        assert!(watch.on_request(blocks).is_err());
+        watch.on_arrival(&Message::Have { piece: 2 }, &content.layout);
+        assert!(Watch::on_request(&mut watch, run(&content, 2, 2, 1)).is_err());
+        watch.on_arrival(&Message::Unchoke, &content.layout);
+        assert!(watch.on_request(run(&content, 2, 3, 1)).is_ok());
+        assert!(watch.on_request(run(&content, 2, 3, 1)).is_err());
+    }
+
+    #[test]
+    fn a_cancelled_block_may_still_come_once() {
+        let content = Content::new(4, 1 << 16);
+        let mut watch = Watch::new(4, true);
+        let _ = watch.on_request(run(&content, 0, 0, 2));
+        assert_eq!(watch.on_cancel(run(&content, 0, 0, 1)), 1);
+        assert_eq!(watch.open_requests(), 1);
+        assert_eq!(watch.on_block(0, 0), (true, false));
+        assert_eq!(watch.on_block(0, 0), (false, false));
+        assert_eq!(watch.on_block(0, 1), (true, true));
+    }
+
+    #[test]
+    fn only_the_first_violation_is_told() {
+        let mut verdicts = Verdicts::default();
+        verdicts.fail(Oracle::KeysAreAlive, || "first".to_owned());
+        verdicts.fail(Oracle::KeysAreAlive, || "second".to_owned());
+        assert!(!verdicts.all_pass());
+        assert_eq!(
+            verdicts.of(Oracle::KeysAreAlive).unwrap(),
+            "first (2 in all)"
+        );
+        assert_eq!(verdicts.of(Oracle::TimersMoveOn), None);
+    }
+}

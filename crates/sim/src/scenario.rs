@@ -1,0 +1,248 @@
+//! Swarms that read like sentences: who is there, what they have, what happens to them.
+//!
+//! [`Swarm::run`] is a function of what was said and the seed. Seeds are the first nodes, leeches
+//! follow, misbehaving peers come last; [`Swarm::node`] changes one of them.
+
+use std::time::Duration;
+
+use dunlin_engine::TorrentKey;
+use dunlin_engine::config::{Config, PieceOrder, RateLimits};
+use dunlin_metainfo::Bitfield;
+use dunlin_proto::rng::Rng;
+use dunlin_proto::time::Instant;
+
+use crate::content::Content;
+use crate::disk::DiskSpec;
+use crate::hostile::Hostile;
+use crate::net::{Net, NetSpec, NodeId, Rates};
+use crate::plan::{Do, Step, When};
+use crate::report::Report;
+use crate::tracker::{Tracker, TrackerSpec};
+use crate::world::{Limits, Setup, World};
+
+/// The one torrent of a world.
+pub const TORRENT: TorrentKey = TorrentKey(0);
+
+pub const KIB: u32 = 1 << 10;
+pub const MIB: u32 = 1 << 20;
+
+/// Work that invariant checks may cost a run, in pieces looked at: keeps big swarms fast.
+const CHECK_BUDGET: u64 = 2_000_000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    Honest,
+    Hostile(Hostile),
+}
+
+/// Everything about one node.
+#[derive(Clone, Debug)]
+pub struct NodeSpec {
+    pub role: Role,
+    pub rates: Rates,
+    /// One way to the middle of the network.
+    pub latency: Duration,
+    pub joins_at: Duration,
+    /// What it has from the start; `None` for nothing.
+    pub has: Option<Bitfield>,
+    pub must_finish: bool,
+    pub config: Config,
+    pub order: PieceOrder,
+    pub limits: RateLimits,
+    pub seed_when_complete: bool,
+    pub uses_tracker: bool,
+    /// Peers that it knows without a tracker.
+    pub known: Vec<NodeId>,
+    pub disk: DiskSpec,
+}
+
+#[derive(Clone, Debug)]
+pub struct Swarm {
+    seed: u64,
+    content: Content,
+    nodes: Vec<NodeSpec>,
+    net: NetSpec,
+    tracker: TrackerSpec,
+    plan: Vec<Step>,
+    log: bool,
+    time_limit: Duration,
+    stop_when_complete: bool,
+}
+
+impl Swarm {
+    /// One seed and `leeches` leeches of equal rates; 50 ms round trips, at most 40 connections.
+    pub fn new(seed: u64, content: &Content, leeches: u32) -> Self {
+        let template = NodeSpec {
+            role: Role::Honest,
+            rates: Rates {
+                up: Some(u64::from(MIB)),
+                down: Some(10 * u64::from(MIB)),
+            },
+            latency: Duration::from_micros(12_500),
+            joins_at: Duration::ZERO,
+            has: None,
+            must_finish: true,
+            config: Config {
+                max_peers: 40,
+                ..Config::default()
+            },
+            order: PieceOrder::RarestFirst,
+            limits: RateLimits::default(),
+            seed_when_complete: true,
+            uses_tracker: true,
+            known: Vec::new(),
+            disk: DiskSpec::default(),
+        };
+        let seed_node = NodeSpec {
+            has: Some(Bitfield::full(content.layout.pieces())),
+            must_finish: false,
+            ..template.clone()
+        };
+        let mut nodes = vec![seed_node];
+        nodes.resize(1 + leeches as usize, template);
+        Self {
+            seed,
+            content: content.clone(),
+            nodes,
+            net: NetSpec::default(),
+            tracker: TrackerSpec::default(),
+            plan: Vec::new(),
+            log: false,
+            time_limit: Duration::from_secs(24 * 3600),
+            stop_when_complete: true,
+        }
+        .joining_within(Duration::from_secs(1))
+    }
+
+    /// Every honest node joins at a random time in this window; the seed is there from the start.
+    pub fn joining_within(mut self, window: Duration) -> Self {
+        let mut rng = Rng::new(self.seed ^ 0x6a6f_696e);
+        for node in self.nodes.iter_mut().skip(1) {
+            let micros = rng.below(window.as_micros() as u64 + 1);
+            node.joins_at = Duration::from_micros(micros);
+        }
+        self
+    }
+
+    pub fn uplinks(mut self, bytes_per_s: u64) -> Self {
+        self.nodes
+            .iter_mut()
+            .for_each(|node| node.rates.up = Some(bytes_per_s));
+        self
+    }
+
+    pub fn downlinks(mut self, bytes_per_s: u64) -> Self {
+        self.nodes
+            .iter_mut()
+            .for_each(|node| node.rates.down = Some(bytes_per_s));
+        self
+    }
+
+    pub fn round_trip(mut self, rtt: Duration) -> Self {
+        self.nodes
+            .iter_mut()
+            .for_each(|node| node.latency = rtt / 4);
+        self
+    }
+
+    pub fn quantum(mut self, bytes: u32) -> Self {
+        self.net.quantum = bytes;
+        self
+    }
+
+    /// Changes the configuration of every node.
+    pub fn config(mut self, change: impl Fn(&mut Config)) -> Self {
+        self.nodes
+            .iter_mut()
+            .for_each(|node| change(&mut node.config));
+        self
+    }
+
+    /// Changes one node: 0 is the seed, leeches follow.
+    pub fn node(mut self, index: u32, change: impl FnOnce(&mut NodeSpec)) -> Self {
+        change(&mut self.nodes[index as usize]);
+        self
+    }
+
+    pub fn every_node(mut self, change: impl Fn(u32, &mut NodeSpec)) -> Self {
+        for (index, node) in (0..).zip(&mut self.nodes) {
+            change(index, node);
+        }
+        self
+    }
+
+    /// Adds peers that misbehave.
+    pub fn hostile(mut self, count: u32, kind: Hostile) -> Self {
+        let node = NodeSpec {
+            role: Role::Hostile(kind),
+            must_finish: false,
+            has: None,
+            joins_at: Duration::ZERO,
+            ..self.nodes[0].clone()
+        };
+        let len = self.nodes.len() + count as usize;
+        self.nodes.resize(len, node);
+        self
+    }
+
+    pub fn tracker_interval(mut self, seconds: u32) -> Self {
+        self.tracker.interval_s = seconds;
+        self
+    }
+
+    pub fn when(mut self, when: When, what: Do) -> Self {
+        self.plan.push(Step { when, what });
+        self
+    }
+
+    pub fn at(self, seconds: u64, what: Do) -> Self {
+        self.when(When::At(Duration::from_secs(seconds)), what)
+    }
+
+    /// Ends after this time even if nobody is done.
+    pub fn at_most(mut self, seconds: u64) -> Self {
+        self.time_limit = Duration::from_secs(seconds);
+        self
+    }
+
+    /// Goes on for exactly this time, done or not.
+    pub fn for_seconds(mut self, seconds: u64) -> Self {
+        self.stop_when_complete = false;
+        self.at_most(seconds)
+    }
+
+    /// Tells every alert of every node on standard error.
+    pub fn log(mut self, log: bool) -> Self {
+        self.log = log;
+        self
+    }
+
+    pub fn run(self) -> Report {
+        let mut rng = Rng::new(self.seed);
+        let setup = Setup {
+            net: Net::new(self.net, self.content.layout.clone()),
+            tracker: Tracker::new(self.tracker),
+            rng: rng.fork(),
+            check_every: check_every(&self.content, &self.nodes),
+            log: self.log,
+            limits: Limits {
+                until: Instant::START + self.time_limit,
+                stop_when_complete: self.stop_when_complete,
+            },
+            content: self.content,
+            specs: self.nodes,
+            plan: self.plan,
+        };
+        let mut world = World::new(setup);
+        world.run();
+        Report::of(&world, self.seed)
+    }
+}
+
+/// After every event while that is affordable, else now and then.
+fn check_every(content: &Content, nodes: &[NodeSpec]) -> u64 {
+    let pieces = u64::from(content.layout.pieces());
+    let blocks = content.bytes() / u64::from(dunlin_metainfo::BLOCK_LEN);
+    let events = blocks * nodes.len() as u64 * 4;
+    (events * pieces / CHECK_BUDGET).max(1)
+}

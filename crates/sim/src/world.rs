@@ -1,0 +1,503 @@
+//! The imaginary world: a clock that jumps from event to event, nodes, and what they do.
+//!
+//! Everything that happens is an entry of one queue, ordered by time and then by the order in
+//! which it was put there; all randomness comes from one seed. So a run is a function of its
+//! scenario and its seed, and [`Trace`] says whether two runs were the same.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use dunlin_engine::session::Session;
+use dunlin_engine::{Event, JobId, PeerKey};
+use dunlin_metainfo::PeerId;
+use dunlin_proto::peer::{Handshake, Reserved};
+use dunlin_proto::rng::Rng;
+use dunlin_proto::time::Instant;
+
+use crate::content::Content;
+use crate::disk::Disk;
+use crate::hostile::{Act, Io, Script};
+use crate::net::{EndId, Net, NetEvent, NodeId};
+use crate::oracles::{Oracle, Verdicts, Watch};
+use crate::plan::{Do, Step};
+use crate::scenario::{NodeSpec, Role};
+use crate::stats::{NodeStats, SwarmStats};
+use crate::trace::Trace;
+use crate::tracker::Tracker;
+
+mod actions;
+mod arrivals;
+mod lives;
+
+/// Ticks of one session at one moment, beyond which its deadline does not move.
+const TICKS_MAX: u32 = 1000;
+
+/// How often counters are looked at and scripts act.
+const SECOND: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    queue: BinaryHeap<Reverse<Entry>>,
+    next: u64,
+    pub(crate) content: Content,
+    pub(crate) net: Net,
+    pub(crate) nodes: Vec<Node>,
+    /// What the owner of each end may know, by end.
+    watches: Vec<Option<Box<Watch>>>,
+    /// Connections that are not open yet, by number.
+    dials: BTreeMap<u32, Dialling>,
+    pub(crate) tracker: Tracker,
+    rng: Rng,
+    pub(crate) trace: Trace,
+    pub(crate) verdicts: Verdicts,
+    pub(crate) stats: SwarmStats,
+    plan: Vec<Step>,
+    /// Nodes of one side of a partition, while there is one.
+    partition: Option<Vec<NodeId>>,
+    /// Invariants are checked after every so many events.
+    check_every: u64,
+    /// Alerts go to standard error.
+    log: bool,
+    limits: Limits,
+}
+
+/// When a simulation ends, whatever happens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) until: Instant,
+    /// End as soon as everybody who should has finished.
+    pub(crate) stop_when_complete: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) spec: NodeSpec,
+    pub(crate) disk: Disk,
+    pub(crate) stats: NodeStats,
+    mind: Mind,
+    /// Counts its starts: what was meant for an earlier life is dropped.
+    life: u32,
+    /// When the timer rings that is in the queue.
+    timer: Option<Instant>,
+    ticks: (Instant, u32),
+    /// Bytes of write jobs that are not answered.
+    unwritten: u64,
+    /// Bytes of blocks asked for, over all connections.
+    requested: u64,
+    last_job: Option<JobId>,
+    dials: usize,
+    /// Its last life ended with a power cut.
+    lost_power: bool,
+    /// The torrent was removed and everything of it is done.
+    gone: bool,
+}
+
+#[derive(Debug)]
+enum Mind {
+    Off,
+    Session(Box<Session>),
+    Script(Box<dyn Script>),
+}
+
+#[derive(Debug)]
+struct Dialling {
+    from: (NodeId, u32),
+    to: (NodeId, u32),
+}
+
+#[derive(Debug)]
+enum What {
+    Start(NodeId),
+    Timer(NodeId, u32),
+    /// For a session, if it still lives that life.
+    Tell(NodeId, u32, Box<Event>),
+    Disk(NodeId, u32),
+    Net(NetEvent),
+    /// The dialler's handshake arrives.
+    Knock(EndId),
+    /// The acceptor's handshake is back at the dialler.
+    Established(EndId),
+    /// What the plan says is due.
+    Plan(Do),
+    Second,
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: Instant,
+    order: u64,
+    what: What,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// What a world is made of.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) content: Content,
+    pub(crate) net: Net,
+    pub(crate) specs: Vec<NodeSpec>,
+    pub(crate) tracker: Tracker,
+    pub(crate) rng: Rng,
+    pub(crate) plan: Vec<Step>,
+    pub(crate) check_every: u64,
+    pub(crate) log: bool,
+    pub(crate) limits: Limits,
+}
+
+impl World {
+    pub(crate) fn new(setup: Setup) -> Self {
+        let mut world = Self {
+            now: Instant::START,
+            queue: BinaryHeap::new(),
+            next: 0,
+            stats: SwarmStats::new(setup.content.layout.pieces()),
+            content: setup.content,
+            net: setup.net,
+            nodes: Vec::new(),
+            watches: Vec::new(),
+            dials: BTreeMap::new(),
+            tracker: setup.tracker,
+            rng: setup.rng,
+            trace: Trace::default(),
+            verdicts: Verdicts::default(),
+            plan: setup.plan,
+            partition: None,
+            check_every: setup.check_every.max(1),
+            log: setup.log,
+            limits: setup.limits,
+        };
+        for spec in setup.specs {
+            world.add_node(spec);
+        }
+        world.put(Instant::START + SECOND, What::Second);
+        world.plan_timed_steps();
+        world
+    }
+
+    fn add_node(&mut self, spec: NodeSpec) {
+        let id = self.net.add_node(spec.rates, spec.latency);
+        let mut disk = Disk::new(&self.content.layout, spec.disk.clone());
+        if let Some(pieces) = &spec.has {
+            disk.preload(pieces);
+        }
+        self.put(Instant::START + spec.joins_at, What::Start(id));
+        self.nodes.push(Node {
+            disk,
+            stats: NodeStats::new(&self.content.layout),
+            mind: Mind::Off,
+            life: 0,
+            timer: None,
+            ticks: (Instant::START, 0),
+            unwritten: 0,
+            requested: 0,
+            last_job: None,
+            dials: 0,
+            lost_power: false,
+            gone: false,
+            spec,
+        });
+    }
+
+    /// Lets time pass until everybody is done or the limit is reached.
+    pub(crate) fn run(&mut self) {
+        while let Some(Reverse(entry)) = self.queue.pop() {
+            if entry.at > self.limits.until {
+                self.now = self.limits.until;
+                break;
+            }
+            self.now = entry.at;
+            self.happen(entry.what);
+            if self.limits.stop_when_complete && self.everybody_is_done() {
+                break;
+            }
+        }
+        self.judge_the_end();
+    }
+
+    fn happen(&mut self, what: What) {
+        match what {
+            What::Start(node) => self.start(node),
+            What::Timer(node, life) => self.ring(node, life),
+            What::Tell(node, life, event) => {
+                if self.lives(node, life) {
+                    self.tell(node, *event);
+                }
+            }
+            What::Disk(node, life) => self.disk_done(node, life),
+            What::Net(event) => self.net_event(event),
+            What::Knock(end) => self.knock(end),
+            What::Established(end) => self.established(end),
+            What::Plan(step) => self.carry_out(step),
+            What::Second => self.second(),
+        }
+        self.collect_net();
+    }
+
+    fn everybody_is_done(&self) -> bool {
+        self.stats.unfinished == 0
+    }
+
+    pub(crate) fn must_finish(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.node_ids()
+            .filter(|node| self.nodes[node.index()].spec.must_finish)
+    }
+
+    pub(crate) fn node_ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.nodes.len() as u32).map(NodeId)
+    }
+
+    fn put(&mut self, at: Instant, what: What) {
+        let order = self.next;
+        self.next += 1;
+        self.queue.push(Reverse(Entry { at, order, what }));
+    }
+
+    fn put_event(&mut self, at: Instant, node: NodeId, event: Event) {
+        let life = self.nodes[node.index()].life;
+        self.put(at, What::Tell(node, life, Box::new(event)));
+    }
+
+    fn collect_net(&mut self) {
+        let Self {
+            net, queue, next, ..
+        } = self;
+        for (at, event) in net.take_events() {
+            let order = *next;
+            *next += 1;
+            let what = What::Net(event);
+            queue.push(Reverse(Entry { at, order, what }));
+        }
+    }
+
+    fn lives(&self, node: NodeId, life: u32) -> bool {
+        let node = &self.nodes[node.index()];
+        node.life == life && !matches!(node.mind, Mind::Off)
+    }
+
+    /// Tells a session what happened and does what it says.
+    fn tell(&mut self, node: NodeId, event: Event) {
+        let now = self.now;
+        let Mind::Session(session) = &mut self.nodes[node.index()].mind else {
+            return;
+        };
+        self.trace.on_event(now, node, &event);
+        if let Event::PeerClosed { peer, .. } = &event {
+            // From now on the session must not name it.
+            self.watches[peer.0 as usize] = None;
+        }
+        let dial_failed = matches!(event, Event::DialFailed { .. });
+        session.handle(now, event);
+        if dial_failed {
+            let dials = &mut self.nodes[node.index()].dials;
+            *dials = dials.saturating_sub(1);
+        }
+        self.obey(node);
+    }
+
+    /// Does what the session says and sets its timer.
+    fn obey(&mut self, node: NodeId) {
+        loop {
+            let Mind::Session(session) = &mut self.nodes[node.index()].mind else {
+                return;
+            };
+            let Some(action) = session.poll_action() else {
+                break;
+            };
+            self.act(node, action);
+        }
+        if self.trace.events().is_multiple_of(self.check_every)
+            && let Mind::Session(session) = &self.nodes[node.index()].mind
+        {
+            session.check_invariants();
+        }
+        self.set_timer(node);
+    }
+
+    fn set_timer(&mut self, node: NodeId) {
+        let now = self.now;
+        let state = &mut self.nodes[node.index()];
+        let Mind::Session(session) = &state.mind else {
+            return;
+        };
+        let Some(deadline) = session.deadline() else {
+            return;
+        };
+        let at = deadline.max(now);
+        if state.timer.is_none_or(|timer| at < timer) {
+            state.timer = Some(at);
+            let life = state.life;
+            self.put(at, What::Timer(node, life));
+        }
+    }
+
+    fn ring(&mut self, node: NodeId, life: u32) {
+        let now = self.now;
+        if !self.lives(node, life) || self.nodes[node.index()].timer != Some(now) {
+            return;
+        }
+        let state = &mut self.nodes[node.index()];
+        state.timer = None;
+        let Mind::Session(session) = &mut state.mind else {
+            return;
+        };
+        if session.deadline().is_none_or(|deadline| deadline > now) {
+            return self.set_timer(node);
+        }
+        state.ticks = match state.ticks {
+            (at, count) if at == now => (at, count + 1),
+            _ => (now, 1),
+        };
+        if state.ticks.1 > TICKS_MAX {
+            return self.verdicts.fail(Oracle::TimersMoveOn, || {
+                format!("{node:?} ticks for ever at {} us", now.as_micros())
+            });
+        }
+        self.trace.on_tick(now, node);
+        session.tick(now);
+        self.obey(node);
+    }
+
+    fn script(&mut self, node: NodeId, play: impl FnOnce(&mut dyn Script, &mut Io<'_>)) {
+        let Mind::Script(script) = &mut self.nodes[node.index()].mind else {
+            return;
+        };
+        let mut io = Io {
+            rng: &mut self.rng,
+            layout: &self.content.layout,
+            acts: Vec::new(),
+        };
+        play(script.as_mut(), &mut io);
+        for act in io.acts {
+            match act {
+                Act::Send(peer, message) => self.net.send(self.now, end_of(peer), message),
+                Act::Block(peer, run, tag) => {
+                    let tags = vec![tag; usize::from(run.count())];
+                    self.net
+                        .serve(self.now, end_of(peer), run, Some(tags.into_boxed_slice()));
+                }
+            }
+        }
+    }
+
+    /// Once a second: counters, scripts, and the steps of the plan that wait for something.
+    fn second(&mut self) {
+        self.put(self.now + SECOND, What::Second);
+        for node in self.node_ids() {
+            let up = self.net.payload_up(node);
+            let connections = self.net.ends(node).len();
+            self.nodes[node.index()].stats.on_second(up, connections);
+            if matches!(self.nodes[node.index()].mind, Mind::Script(_)) {
+                for end in self.net.ends(node).to_vec() {
+                    self.script(node, |script, io| script.second(peer_key(end), io));
+                }
+            }
+        }
+        let islands = self.islands();
+        self.stats.islands.push(islands);
+    }
+
+    /// Groups of running honest nodes that are connected with each other.
+    fn islands(&self) -> usize {
+        let running = |node: NodeId| matches!(self.nodes[node.index()].mind, Mind::Session(_));
+        let mut seen = vec![false; self.nodes.len()];
+        let mut islands = 0;
+        for start in self.node_ids().filter(|&node| running(node)) {
+            if seen[start.index()] {
+                continue;
+            }
+            islands += 1;
+            let mut edge = vec![start];
+            while let Some(node) = edge.pop() {
+                if std::mem::replace(&mut seen[node.index()], true) {
+                    continue;
+                }
+                let neighbours = self
+                    .net
+                    .ends(node)
+                    .iter()
+                    .map(|end| self.net.node(end.other()));
+                edge.extend(neighbours.filter(|&n| running(n) && !seen[n.index()]));
+            }
+        }
+        islands
+    }
+
+    fn judge_the_end(&mut self) {
+        for node in self.node_ids() {
+            let pieces = self.content.layout.pieces();
+            let state = &self.nodes[node.index()];
+            if let Mind::Session(session) = &state.mind {
+                session.check_invariants();
+            }
+            let whole = state.disk.pieces_whole();
+            if state.spec.must_finish {
+                let finished = state.stats.completed_at.is_some();
+                self.verdicts
+                    .expect(finished, Oracle::EverybodyFinishes, || {
+                        format!("{node:?} has {whole} of {pieces} pieces")
+                    });
+            }
+            for complaint in &state.disk.complaints {
+                self.verdicts.fail(Oracle::OnlyTruthOnDiskIsClaimed, || {
+                    format!("{node:?}: {complaint}")
+                });
+            }
+        }
+    }
+
+    pub(crate) fn is_honest(&self, node: NodeId) -> bool {
+        match self.nodes[node.index()].spec.role {
+            Role::Honest => true,
+            Role::Hostile(_) => false,
+        }
+    }
+
+    fn watch(&mut self, end: EndId) -> Option<&mut Watch> {
+        self.watches.get_mut(end.0 as usize)?.as_deref_mut()
+    }
+
+    fn handshake(&self, node: NodeId) -> Handshake {
+        Handshake {
+            info_hash: self.content.info_hash,
+            peer_id: peer_id(node, self.nodes[node.index()].life),
+            reserved: Reserved::OURS,
+        }
+    }
+}
+
+pub(crate) fn end_of(peer: PeerKey) -> EndId {
+    EndId(peer.0 as u32)
+}
+
+pub(crate) fn peer_key(end: EndId) -> PeerKey {
+    PeerKey(u64::from(end.0))
+}
+
+/// Every life of a node has an id of its own, as every start of a process has.
+fn peer_id(node: NodeId, life: u32) -> PeerId {
+    let mut id = *b"-DL0100-000000000000";
+    id[8..12].copy_from_slice(&node.0.to_be_bytes());
+    id[12..16].copy_from_slice(&life.to_be_bytes());
+    PeerId::new(id)
+}

@@ -1,0 +1,452 @@
+//! What a session wants done, done in the imaginary world, and judged on the way.
+
+use std::time::Duration;
+
+use dunlin_engine::event::ConnKey;
+use dunlin_engine::reason::CloseReason;
+use dunlin_engine::{Action, Alert, DiskJob, DiskOp, Event, PeerAddr, PeerKey};
+use dunlin_metainfo::Run;
+use dunlin_proto::peer::Message;
+use dunlin_proto::tracker::AnnounceRequest;
+
+use super::{Dialling, Mind, What, World, end_of};
+use crate::net::{EndId, NodeId};
+use crate::oracles::Oracle;
+use crate::scenario::TORRENT;
+use crate::stats::Preferred;
+use crate::tracker::node_at;
+
+/// A dial into nothing takes this long.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A tracker's answer takes this long, one that is down fails after as long.
+const TRACKER_DELAY: Duration = Duration::from_millis(100);
+
+/// Bytes beyond its credit that a session may hand over: one run at most.
+const HANDED_SLACK: u64 = 1 << 20;
+
+/// Bytes that a session may hand over to one connection (architecture.md 4): this, or 250 ms of
+/// the peer's rate.
+const HANDED_MAX: u64 = 256 * 1024;
+
+/// What a session may ask for beyond its memory ceiling: one run.
+const BUFFER_SLACK: u64 = 1 << 20;
+
+impl World {
+    pub(super) fn act(&mut self, node: NodeId, action: Action) {
+        match action {
+            Action::Dial { remote, .. } => self.dial(node, remote),
+            Action::Accept { conn, .. } => self.accept(node, conn),
+            Action::Refuse { conn, .. } => self.refuse(conn),
+            Action::Send { peer, message } => self.send(node, peer, message),
+            Action::Request { peer, run } => self.request(node, peer, run),
+            Action::Cancel { peer, run } => self.cancel(node, peer, run),
+            Action::Serve { peer, run } => self.serve(node, peer, run),
+            Action::Unserve { peer, run } => self.unserve(node, peer, run),
+            Action::BroadcastHave { piece, .. } => {
+                let whole = self.nodes[node.index()].disk.has_piece(piece.get());
+                self.verdicts
+                    .expect(whole, Oracle::OnlyTruthOnDiskIsClaimed, || {
+                        format!("{node:?} announces piece {piece} that is not on its disk")
+                    });
+                self.net.broadcast_have(self.now, node, piece);
+            }
+            Action::Close { peer, reason } => self.close(node, peer, reason),
+            Action::Disk(job) => self.submit(node, job),
+            Action::Discard { bufs: _ } => {}
+            Action::Announce {
+                torrent,
+                tracker,
+                request,
+                ..
+            } => {
+                let result = self.announce(node, &request);
+                let event = Event::TrackerReplied {
+                    torrent,
+                    tracker,
+                    result,
+                };
+                self.put_event(self.now + TRACKER_DELAY, node, event);
+            }
+            Action::TorrentGone { .. } => self.gone(node),
+            Action::Alert(alert) => self.alert(node, alert),
+        }
+    }
+
+    pub(super) fn announce(
+        &mut self,
+        node: NodeId,
+        request: &AnnounceRequest,
+    ) -> Result<dunlin_proto::tracker::AnnounceResponse, dunlin_engine::event::TrackerFailure> {
+        self.tracker.announce(node, request, &mut self.rng)
+    }
+
+    /// The end of a peer that this node may talk to.
+    fn own_end(&mut self, node: NodeId, peer: PeerKey) -> Option<EndId> {
+        let end = end_of(peer);
+        let own = self.watch(end).is_some() && self.net.node(end) == node;
+        self.verdicts.expect(own, Oracle::KeysAreAlive, || {
+            format!("{node:?} names {peer:?}, which it never met or was told is gone")
+        });
+        (own && self.net.is_open(end)).then_some(end)
+    }
+
+    fn dial(&mut self, node: NodeId, remote: PeerAddr) {
+        let state = &mut self.nodes[node.index()];
+        state.dials += 1;
+        let (dials, max) = (state.dials, state.spec.config.dials_max);
+        self.verdicts
+            .expect(dials <= max, Oracle::QueuesAreBounded, || {
+                format!("{node:?} has {dials} dials under way")
+            });
+        self.dial_from(node, remote);
+    }
+
+    pub(super) fn dial_from(&mut self, node: NodeId, remote: PeerAddr) {
+        let target = node_at(remote).filter(|target| target.index() < self.nodes.len());
+        let now = self.now;
+        let fail = |reason| Event::DialFailed {
+            torrent: TORRENT,
+            remote,
+            reason,
+        };
+        let Some(target) = target.filter(|&target| !self.is_cut(node, target)) else {
+            return self.put_event(now + DIAL_TIMEOUT, node, fail(CloseReason::TimedOut));
+        };
+        let end = self.net.add_connection(node, target);
+        self.watches.resize_with(end.0 as usize + 2, || None);
+        let latency = self.net.latency(end);
+        if matches!(self.nodes[target.index()].mind, Mind::Off) {
+            let refused = fail(CloseReason::ConnectionRefused);
+            return self.put_event(now + latency * 2, node, refused);
+        }
+        let life = |node: NodeId| (node, self.nodes[node.index()].life);
+        let dialling = Dialling {
+            from: life(node),
+            to: life(target),
+        };
+        self.dials.insert(end.connection(), dialling);
+        // One way for each: SYN, SYN/ACK, our handshake.
+        self.put(now + latency * 3, What::Knock(end));
+    }
+
+    fn accept(&mut self, node: NodeId, conn: ConnKey) {
+        let end = EndId(conn.0 as u32 * 2 + 1);
+        let waiting = self.dials.contains_key(&end.connection());
+        self.verdicts.expect(waiting, Oracle::KeysAreAlive, || {
+            format!("{node:?} accepts {conn:?}, which is not waiting")
+        });
+        if waiting {
+            self.accept_end(end);
+        }
+    }
+
+    fn refuse(&mut self, conn: ConnKey) {
+        let end = EndId(conn.0 as u32 * 2);
+        if let Some(dialling) = self.dials.remove(&end.connection()) {
+            let to = dialling.to.0;
+            self.fail_dial(end, dialling.from, to, CloseReason::RemoteClosed);
+        }
+    }
+
+    fn send(&mut self, node: NodeId, peer: PeerKey, message: Message) {
+        let Some(end) = self.own_end(node, peer) else {
+            return;
+        };
+        self.judge_claims(node, &message);
+        let layout = self.content.layout.clone();
+        if let Some(watch) = self.watch(end) {
+            watch.on_send(&message, &layout);
+        }
+        self.net.send(self.now, end, message);
+    }
+
+    fn judge_claims(&mut self, node: NodeId, message: &Message) {
+        let disk = &self.nodes[node.index()].disk;
+        let pieces = self.content.layout.pieces();
+        let claimed = match message {
+            Message::Bitfield(bytes) => dunlin_metainfo::Bitfield::from_wire(bytes, pieces),
+            Message::HaveAll => Some(dunlin_metainfo::Bitfield::full(pieces)),
+            Message::Have { piece } => {
+                let mut one = dunlin_metainfo::Bitfield::new(pieces);
+                one.set(*piece);
+                Some(one)
+            }
+            Message::KeepAlive
+            | Message::Choke
+            | Message::Unchoke
+            | Message::Interested
+            | Message::NotInterested
+            | Message::Request(_)
+            | Message::Cancel(_)
+            | Message::Port(_)
+            | Message::SuggestPiece { .. }
+            | Message::HaveNone
+            | Message::RejectRequest(_)
+            | Message::AllowedFast { .. }
+            | Message::Extended { .. } => return,
+        };
+        let holds = claimed.is_some_and(|bits| bits.iter_ones().all(|piece| disk.has_piece(piece)));
+        self.verdicts
+            .expect(holds, Oracle::OnlyTruthOnDiskIsClaimed, || {
+                format!("{node:?} claims by {message:?} what is not on its disk")
+            });
+    }
+
+    fn request(&mut self, node: NodeId, peer: PeerKey, run: Run) {
+        let Some(end) = self.own_end(node, peer) else {
+            return;
+        };
+        let Some(watch) = self.watch(end) else {
+            return;
+        };
+        let verdict = watch.on_request(run);
+        let open = watch.open_requests();
+        let bytes = u64::from(self.content.layout.run_len(run));
+        let now = self.now;
+        let state = &mut self.nodes[node.index()];
+        state.stats.requests += u64::from(run.count());
+        state.requested += bytes;
+        let buffered = state.requested + state.unwritten;
+        state.stats.buffered_max = state.stats.buffered_max.max(buffered);
+        let config = &state.spec.config;
+        if let Err(detail) = verdict {
+            self.verdicts.fail(Oracle::RequestsAreLegal, || {
+                format!("{node:?} at {} us: {detail}", now.as_micros())
+            });
+        }
+        let within =
+            open <= config.requests_max && buffered <= config.buffer_bytes_max + BUFFER_SLACK;
+        self.verdicts.expect(within, Oracle::QueuesAreBounded, || {
+            format!("{node:?} has {open} requests at one peer and {buffered} bytes buffered")
+        });
+        self.net.request(now, end, run);
+    }
+
+    fn cancel(&mut self, node: NodeId, peer: PeerKey, run: Run) {
+        let Some(end) = self.own_end(node, peer) else {
+            return;
+        };
+        if let Some(watch) = self.watch(end) {
+            let open = watch.on_cancel(run);
+            self.unrequest(node, run, open);
+        }
+        self.net.cancel(self.now, end, run);
+    }
+
+    /// So many requests of the run, or of blocks like its, are open no more.
+    pub(super) fn unrequest(&mut self, node: NodeId, run: Run, blocks: usize) {
+        let bytes = u64::from(self.content.layout.run_len(run));
+        let share = bytes * blocks as u64 / u64::from(run.count().max(1));
+        let requested = &mut self.nodes[node.index()].requested;
+        *requested = requested.saturating_sub(share);
+    }
+
+    fn serve(&mut self, node: NodeId, peer: PeerKey, run: Run) {
+        let Some(end) = self.own_end(node, peer) else {
+            return;
+        };
+        let bytes = u64::from(self.content.layout.run_len(run));
+        let rate = self.net.rates(node).up.unwrap_or(1 << 30);
+        let Some(watch) = self.watch(end) else {
+            return;
+        };
+        let asked = watch.on_serve(run);
+        watch.serving += bytes;
+        watch.runs_serving.push(run);
+        let handed = watch.serving;
+        self.verdicts.expect(asked, Oracle::ServesAreLegal, || {
+            format!("{node:?} serves {run:?} that nobody waits for")
+        });
+        let max = HANDED_MAX.max(rate / 4) + HANDED_SLACK;
+        self.verdicts
+            .expect(handed <= max, Oracle::QueuesAreBounded, || {
+                format!("{node:?} handed {handed} bytes to one connection")
+            });
+        let state = &mut self.nodes[node.index()];
+        state.stats.handed_max = state.stats.handed_max.max(handed);
+        match self.read(node, run) {
+            Ok(tags) => self.net.serve(self.now, end, run, tags),
+            Err(block) => self.verdicts.fail(Oracle::OnlyTruthOnDiskIsClaimed, || {
+                format!("{node:?} serves block {block} of {run:?}, never written")
+            }),
+        }
+    }
+
+    /// The tags of the run as the disk has them; `None` when all are honest.
+    fn read(&self, node: NodeId, run: Run) -> Result<Option<Box<[u64]>>, u16> {
+        let disk = &self.nodes[node.index()].disk;
+        let piece = run.piece().get();
+        if disk.has_piece(piece) {
+            return Ok(None);
+        }
+        let tags = run
+            .blocks()
+            .map(|block| disk.tag(piece, block).ok_or(block));
+        tags.collect::<Result<Box<[u64]>, u16>>().map(Some)
+    }
+
+    fn unserve(&mut self, node: NodeId, peer: PeerKey, run: Run) {
+        let Some(end) = self.own_end(node, peer) else {
+            return;
+        };
+        if self.net.unserve(end, run) {
+            self.served(end, run, 0);
+        }
+    }
+
+    /// A run left the queue of its connection, sent or dropped.
+    pub(super) fn served(&mut self, end: EndId, run: Run, bytes: u32) {
+        let len = u64::from(self.content.layout.run_len(run));
+        let node = self.net.node(end);
+        let Some(watch) = self.watch(end) else {
+            return;
+        };
+        watch.serving = watch.serving.saturating_sub(len);
+        let at = watch.runs_serving.iter().position(|&other| other == run);
+        if let Some(at) = at {
+            watch.runs_serving.swap_remove(at);
+        }
+        let event = Event::Served {
+            peer: super::peer_key(end),
+            run,
+            bytes,
+        };
+        self.put_event(self.now, node, event);
+    }
+
+    fn close(&mut self, node: NodeId, peer: PeerKey, reason: CloseReason) {
+        let Some(end) = self.own_end(node, peer) else {
+            return;
+        };
+        let remote = self.net.node(end.other());
+        let accuses = matches!(
+            reason,
+            CloseReason::Violation(_)
+                | CloseReason::Banned
+                | CloseReason::TooManyRejects
+                | CloseReason::Unrequested
+                | CloseReason::RequestFlood
+        );
+        if accuses && self.is_honest(remote) {
+            self.stats.false_accusations += 1;
+            self.verdicts.fail(Oracle::HonestPeersAreNotBanned, || {
+                format!("{node:?} closes the connection to honest {remote:?}: {reason}")
+            });
+        }
+        self.close_end(end, reason);
+    }
+
+    fn submit(&mut self, node: NodeId, job: DiskJob) {
+        let now = self.now;
+        let state = &mut self.nodes[node.index()];
+        let fresh = state.last_job.is_none_or(|last| job.id > last);
+        let id = job.id;
+        state.last_job = Some(id);
+        if let DiskOp::Write { run, .. } = &job.op {
+            state.unwritten += u64::from(self.content.layout.run_len(*run));
+        }
+        let at = state.disk.submit(now, job);
+        let life = state.life;
+        self.put(at, What::Disk(node, life));
+        self.verdicts.expect(fresh, Oracle::JobsAreOrderly, || {
+            format!("{node:?} uses {id:?} again")
+        });
+    }
+
+    fn alert(&mut self, node: NodeId, alert: Alert) {
+        if self.log {
+            let at = self.now.as_secs_f64();
+            eprintln!("{at:.6} {node:?} {alert:?}");
+        }
+        let now = self.now;
+        match alert {
+            Alert::PieceDone { piece, .. } => self.piece_done(node, piece.get()),
+            Alert::PieceFailed { piece, .. } => {
+                let bytes = u64::from(self.content.layout.piece_len(piece));
+                let stats = &mut self.nodes[node.index()].stats;
+                stats.wasted += bytes;
+                stats.on_piece_lost(&self.content.layout, piece);
+            }
+            Alert::PeerBanned { peer, .. } => {
+                let Some(banned) = node_at(peer) else {
+                    return;
+                };
+                self.nodes[node.index()].stats.banned.push(banned);
+                let guilty = !self.is_honest(banned);
+                self.verdicts
+                    .expect(guilty, Oracle::HonestPeersAreNotBanned, || {
+                        format!("{node:?} bans honest {banned:?}")
+                    });
+            }
+            Alert::Preferred {
+                peers,
+                optimistic,
+                interested,
+                ..
+            } => {
+                let preferred = Preferred {
+                    at: now,
+                    peers: peers
+                        .iter()
+                        .filter_map(|&(peer, rate)| Some((node_at(peer)?, rate)))
+                        .collect(),
+                    optimistic: optimistic.and_then(node_at),
+                    interested,
+                };
+                self.nodes[node.index()].stats.preferred.push(preferred);
+            }
+            Alert::Choke {
+                peer, by, choked, ..
+            } => {
+                if let (dunlin_engine::alert::Side::Us, Some(peer)) = (by, node_at(peer)) {
+                    let chokes = &mut self.nodes[node.index()].stats.chokes;
+                    chokes.push((now, peer, choked));
+                }
+            }
+            Alert::Complete { .. } => self.complete(node),
+            Alert::DiskFailed { .. } => self.nodes[node.index()].stats.disk_failures += 1,
+            Alert::Connected { .. }
+            | Alert::Disconnected { .. }
+            | Alert::Interest { .. }
+            | Alert::DialFailed { .. }
+            | Alert::FileCompleted { .. }
+            | Alert::Announced { .. }
+            | Alert::AnnounceFailed { .. }
+            | Alert::TrackerWarning { .. } => {}
+        }
+    }
+
+    fn piece_done(&mut self, node: NodeId, piece: u32) {
+        let state = &mut self.nodes[node.index()];
+        state.stats.pieces.push(piece);
+        let honest = state.disk.has_piece(piece);
+        self.verdicts
+            .expect(honest, Oracle::NoBadPieceAccepted, || {
+                format!("{node:?} calls piece {piece} done")
+            });
+        if self.stats.on_piece(piece) {
+            let sent = self.seeds().map(|seed| self.net.payload_up(seed)).sum();
+            self.stats.seed_bytes_at_first_replica = Some(sent);
+        }
+        self.look_at_plan(node);
+    }
+
+    fn complete(&mut self, node: NodeId) {
+        let now = self.now;
+        let state = &mut self.nodes[node.index()];
+        let whole = state.disk.pieces_whole() == self.content.layout.pieces();
+        self.verdicts
+            .expect(whole, Oracle::OnlyTruthOnDiskIsClaimed, || {
+                format!("{node:?} says it is complete")
+            });
+        if state.stats.completed_at.is_none() && state.spec.has.is_none() {
+            state.stats.completed_at = Some(now);
+            if state.spec.must_finish {
+                self.stats.unfinished -= 1;
+                self.stats.last_completion = Some(now);
+            }
+        }
+        self.look_at_plan(node);
+    }
+}

@@ -1,0 +1,288 @@
+//! What the network and the disk bring to a node.
+
+use dunlin_engine::event::Direction;
+use dunlin_engine::reason::CloseReason;
+use dunlin_engine::{DiskResult, Event, PeerAddr};
+use dunlin_metainfo::Run;
+use dunlin_proto::buf::BlockBuf;
+use dunlin_proto::peer::Message;
+
+use super::{Mind, What, World, peer_key};
+use crate::content::honest_tag;
+use crate::hostile;
+use crate::net::{EndId, NetEvent, NodeId, Wire};
+use crate::oracles::{Oracle, Watch};
+use crate::scenario::TORRENT;
+use crate::tracker::listen_addr;
+
+impl World {
+    pub(super) fn net_event(&mut self, event: NetEvent) {
+        match event {
+            NetEvent::Sent(node) => {
+                if let Some(handed) = self.net.sent(self.now, node) {
+                    self.served(handed.end, handed.run, handed.bytes);
+                }
+                self.look_at_plan(node);
+            }
+            NetEvent::Arrived(end, wire) => self.arrived(end, wire),
+            NetEvent::HaveArrived(piece, ends) => {
+                for end in ends {
+                    if self.net.is_open(end) {
+                        let piece = piece.get();
+                        self.message_arrived(end, Message::Have { piece });
+                    }
+                }
+            }
+        }
+    }
+
+    fn arrived(&mut self, end: EndId, wire: Wire) {
+        if let Wire::Blocks { run, .. } = &wire {
+            let bytes = self.content.layout.run_len(*run);
+            self.net.arrived(self.now, end, bytes);
+        }
+        if !self.net.is_open(end) {
+            return;
+        }
+        match wire {
+            Wire::Message(message) => self.message_arrived(end, message),
+            Wire::Requests(run) => {
+                for request in self.requests(run) {
+                    self.message_arrived(end, Message::Request(request));
+                }
+            }
+            Wire::Cancels(run) => {
+                for request in self.requests(run) {
+                    self.message_arrived(end, Message::Cancel(request));
+                }
+            }
+            Wire::Blocks { run, tags } => self.blocks_arrived(end, run, tags.as_deref()),
+            Wire::Hangup => self.close_end(end, CloseReason::RemoteClosed),
+        }
+    }
+
+    fn requests(&self, run: Run) -> Vec<dunlin_proto::peer::Request> {
+        let blocks = self.content.layout.run_blocks(run);
+        blocks.map(hostile::request).collect()
+    }
+
+    fn message_arrived(&mut self, end: EndId, message: Message) {
+        let node = self.net.node(end);
+        if !self.net.is_open(end) {
+            return;
+        }
+        let layout = self.content.layout.clone();
+        if let Some(watch) = self.watch(end) {
+            let ended = watch.on_arrival(&message, &layout);
+            if ended > 0
+                && let Some(piece) = layout.piece(0)
+            {
+                // Blocks of the first piece are as long as those of any piece but the last.
+                let one = layout.run(piece, 0, 1).expect("a piece has a block");
+                self.unrequest(node, one, ended);
+            }
+        }
+        let peer = peer_key(end);
+        match &self.nodes[node.index()].mind {
+            Mind::Off => {}
+            Mind::Session(_) => self.tell(node, Event::PeerMessage { peer, message }),
+            Mind::Script(_) => {
+                self.script(node, |script, io| script.message(peer, &message, io));
+            }
+        }
+    }
+
+    /// Sorts what was asked for from what was not, as the production stream does.
+    fn blocks_arrived(&mut self, end: EndId, run: Run, tags: Option<&[u64]>) {
+        let node = self.net.node(end);
+        if !matches!(self.nodes[node.index()].mind, Mind::Session(_)) {
+            return;
+        }
+        let layout = self.content.layout.clone();
+        let peer = peer_key(end);
+        for (at, block) in layout.run_blocks(run).enumerate() {
+            let Some(watch) = self.watch(end) else {
+                return;
+            };
+            let (expected, open) = watch.on_block(run.piece().get(), block.index());
+            let one = layout.run_of(block);
+            if !expected {
+                let len = block.len();
+                self.nodes[node.index()].stats.unrequested += u64::from(len);
+                self.tell(node, Event::Unrequested { peer, len });
+                continue;
+            }
+            self.unrequest(node, one, usize::from(open));
+            let stats = &mut self.nodes[node.index()].stats;
+            stats.on_received(&layout, one);
+            let honest = honest_tag(run.piece().get(), block.index());
+            let tag = tags
+                .and_then(|tags| tags.get(at))
+                .map_or(honest, |&tag| tag);
+            let bufs = vec![BlockBuf::phantom(block.len(), tag)];
+            let event = Event::Received {
+                peer,
+                run: one,
+                bufs,
+            };
+            self.tell(node, event);
+        }
+    }
+
+    pub(super) fn disk_done(&mut self, node: NodeId, life: u32) {
+        if !self.lives(node, life) {
+            return;
+        }
+        let done = self.nodes[node.index()].disk.complete();
+        for (job, result) in done {
+            match &result {
+                DiskResult::Written { bytes } | DiskResult::Failed { bytes, .. } => {
+                    let unwritten = &mut self.nodes[node.index()].unwritten;
+                    *unwritten = unwritten.saturating_sub(u64::from(*bytes));
+                }
+                DiskResult::Good { .. }
+                | DiskResult::Bad { .. }
+                | DiskResult::Forgotten { .. }
+                | DiskResult::FileCompleted { .. }
+                | DiskResult::Synced
+                | DiskResult::ResumeSaved
+                | DiskResult::ResumeRemoved => {}
+            }
+            let event = Event::DiskDone {
+                job,
+                torrent: TORRENT,
+                result,
+            };
+            self.tell(node, event);
+        }
+    }
+
+    /// The dialler's handshake is here.
+    pub(super) fn knock(&mut self, end: EndId) {
+        let Some(dialling) = self.dials.get(&end.connection()) else {
+            return;
+        };
+        let (from, (to, life)) = (dialling.from, dialling.to);
+        if !self.lives(to, life) || self.is_cut(from.0, to) {
+            self.dials.remove(&end.connection());
+            return self.fail_dial(end, from, to, CloseReason::RemoteClosed);
+        }
+        if matches!(self.nodes[to.index()].mind, Mind::Script(_)) {
+            return self.accept_end(end.other());
+        }
+        let event = Event::Incoming {
+            conn: dunlin_engine::event::ConnKey(u64::from(end.connection())),
+            remote: self.ephemeral_addr(end),
+            handshake: self.handshake(from.0),
+        };
+        self.tell(to, event);
+    }
+
+    /// The acceptor shows its handshake and may talk at once.
+    pub(super) fn accept_end(&mut self, end: EndId) {
+        let latency = self.net.latency(end);
+        self.open_end(end, self.now + latency, Direction::Incoming);
+        self.put(self.now + latency, What::Established(end.other()));
+    }
+
+    pub(super) fn established(&mut self, end: EndId) {
+        let Some(dialling) = self.dials.remove(&end.connection()) else {
+            return;
+        };
+        let (node, life) = dialling.from;
+        let state = &mut self.nodes[node.index()];
+        state.dials = state.dials.saturating_sub(1);
+        if !self.lives(node, life) {
+            // Opened only to be closed, so that the acceptor hears of it.
+            self.net.open(end, self.now);
+            return self.net.close(self.now, end);
+        }
+        self.open_end(end, self.now, Direction::Outgoing);
+    }
+
+    fn open_end(&mut self, end: EndId, not_before: dunlin_proto::time::Instant, how: Direction) {
+        let (node, remote) = (self.net.node(end), self.net.node(end.other()));
+        self.net.open(end, not_before);
+        let pieces = self.content.layout.pieces();
+        self.watches[end.0 as usize] = Some(Box::new(Watch::new(pieces, true)));
+        let addr = match how {
+            Direction::Incoming => self.ephemeral_addr(end.other()),
+            Direction::Outgoing => PeerAddr::Tcp(listen_addr(remote)),
+        };
+        let peer = peer_key(end);
+        match &self.nodes[node.index()].mind {
+            Mind::Off => {}
+            Mind::Script(_) => self.script(node, |script, io| script.connected(peer, io)),
+            Mind::Session(_) => {
+                let event = Event::PeerConnected {
+                    peer,
+                    torrent: TORRENT,
+                    remote: addr,
+                    direction: how,
+                    handshake: self.handshake(remote),
+                };
+                self.judge_connections(node);
+                match how {
+                    // From the queue: an accept is one of the session's own actions.
+                    Direction::Incoming => self.put_event(self.now, node, event),
+                    // At once: the acceptor's first messages arrive at this very moment.
+                    Direction::Outgoing => self.tell(node, event),
+                }
+            }
+        }
+    }
+
+    fn judge_connections(&mut self, node: NodeId) {
+        let open = self.net.ends(node).len();
+        let max = self.nodes[node.index()].spec.config.max_peers;
+        let slack = self.nodes[node.index()].spec.config.dials_max;
+        self.verdicts
+            .expect(open <= max + slack, Oracle::QueuesAreBounded, || {
+                format!("{node:?} has {open} connections")
+            });
+    }
+
+    pub(super) fn fail_dial(
+        &mut self,
+        end: EndId,
+        (node, life): (NodeId, u32),
+        to: NodeId,
+        reason: CloseReason,
+    ) {
+        let event = Event::DialFailed {
+            torrent: TORRENT,
+            remote: PeerAddr::Tcp(listen_addr(to)),
+            reason,
+        };
+        let at = self.now + self.net.latency(end);
+        self.put(at, What::Tell(node, life, Box::new(event)));
+    }
+
+    /// Closes this end for its owner too: one `PeerClosed`, told from the queue.
+    pub(super) fn close_end(&mut self, end: EndId, reason: CloseReason) {
+        if !self.net.is_open(end) {
+            return;
+        }
+        let node = self.net.node(end);
+        self.net.close(self.now, end);
+        let Some(watch) = self.watch(end) else {
+            return;
+        };
+        let open = watch.open_requests();
+        if open > 0
+            && let Some(piece) = self.content.layout.piece(0)
+            && let Some(one) = self.content.layout.run(piece, 0, 1)
+        {
+            self.unrequest(node, one, open);
+        }
+        let peer = peer_key(end);
+        self.put_event(self.now, node, Event::PeerClosed { peer, reason });
+    }
+
+    /// Where an incoming connection comes from: the dialler's address, not its listening port.
+    fn ephemeral_addr(&self, dialler: EndId) -> PeerAddr {
+        let mut addr = listen_addr(self.net.node(dialler));
+        addr.set_port(32_768 + (dialler.connection() % 28_000) as u16);
+        PeerAddr::Tcp(addr)
+    }
+}
