@@ -131,6 +131,12 @@ impl Config {
             .is_some_and(|given| !matches!(given.origin, Origin::File(_)))
     }
 
+    /// Whether `key` was given in a weightier place than `other`.
+    pub fn outweighs(&self, key: &str, other: &str) -> bool {
+        let origin = |key| self.given.get(key).map(|given| given.origin.weight());
+        origin(key) > origin(other)
+    }
+
     pub fn list(&self, key: &str) -> &[String] {
         self.given
             .get(key)
@@ -145,6 +151,16 @@ impl Config {
     pub fn get_given<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         self.given(key)
             .map(|text| parse(text).expect("checked when it was read"))
+    }
+}
+
+impl Origin {
+    fn weight(&self) -> u8 {
+        match self {
+            Self::File(_) => 1,
+            Self::Environment => 2,
+            Self::Flag => 3,
+        }
     }
 }
 

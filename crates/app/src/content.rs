@@ -12,7 +12,9 @@ pub fn folder_of(torrent: &Torrent, given: Option<&Path>) -> Result<PathBuf, Fai
     let name = Path::new(root(torrent));
     let given = given.unwrap_or(Path::new("."));
     let expected = given.join(name);
-    if expected.symlink_metadata().is_ok() {
+    let mut unfinished = expected.clone().into_os_string();
+    unfinished.push(".part");
+    if expected.symlink_metadata().is_ok() || Path::new(&unfinished).symlink_metadata().is_ok() {
         return Ok(given.to_owned());
     }
     // `a/b/NAME`, or a path such as `.` that is called NAME when written in full.

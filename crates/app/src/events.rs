@@ -1,6 +1,6 @@
 //! `--json-lines`: one event a line on stdout, for programs.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dunlin_metainfo::InfoHash;
 use serde_json::{Value, json};
@@ -27,6 +27,11 @@ impl Events {
         self.on
     }
 
+    /// Time since the start of the program, as events tell it.
+    pub fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     /// `body` is a JSON object; `event`, `t` and, about a torrent, `info_hash` come before it.
     pub fn emit(
         &self,
@@ -34,35 +39,44 @@ impl Events {
         info_hash: Option<&InfoHash>,
         body: impl FnOnce() -> Value,
     ) -> Result<(), Failure> {
+        self.emit_at(self.now(), event, info_hash, body)
+    }
+
+    /// The same for something that happened a moment ago.
+    pub fn emit_at(
+        &self,
+        at: Duration,
+        event: &str,
+        info_hash: Option<&InfoHash>,
+        body: impl FnOnce() -> Value,
+    ) -> Result<(), Failure> {
         if !self.on {
             return Ok(());
         }
-        screen::out(&line(
-            event,
-            self.start.elapsed().as_secs_f64(),
-            info_hash,
-            body(),
-        ))
+        screen::out(&line(event, at.as_secs_f64(), info_hash, body()))
     }
 
     /// Something went wrong and the work goes on.
-    pub fn warning(&self, code: &str, message: &str) {
-        // A stdout that cannot take a warning will fail the next event, which is checked.
-        let _ = self.emit(
-            "warning",
-            None,
-            || json!({ "code": code, "message": message }),
-        );
+    pub fn warning(
+        &self,
+        info_hash: Option<&InfoHash>,
+        code: &str,
+        message: &str,
+    ) -> Result<(), Failure> {
+        let body = || json!({ "code": code, "message": message });
+        self.emit("warning", info_hash, body)
     }
 
-    pub fn error(&self, failure: &Failure) {
-        let _ = self.emit("error", None, || {
+    pub fn error(&self, info_hash: Option<&InfoHash>, failure: &Failure) {
+        let body = || {
             json!({
                 "code": failure.code.word(),
                 "message": failure.message,
                 "exit": failure.code.number(),
             })
-        });
+        };
+        // The command fails anyway; a stdout that cannot take this changes nothing.
+        let _ = self.emit("error", info_hash, body);
     }
 }
 

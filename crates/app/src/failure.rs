@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use dunlin_engine::event::{DiskError, DiskErrorKind};
+
 /// The exit codes, the same for every command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Code {
@@ -104,6 +106,27 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// What the disk of a torrent said.
+pub fn disk_failure(error: &DiskError) -> Failure {
+    let advice = match error.kind {
+        DiskErrorKind::Full => "; free some space and run the same command again",
+        DiskErrorKind::Permission => "; choose another folder or change its mode",
+        DiskErrorKind::NotFound | DiskErrorKind::Exists | DiskErrorKind::Changed => {
+            "; run the same command again to check what is there"
+        }
+        DiskErrorKind::Other => "",
+    };
+    let code = match error.kind {
+        DiskErrorKind::NotFound => Code::NotFound,
+        DiskErrorKind::Exists => Code::Conflict,
+        DiskErrorKind::Full
+        | DiskErrorKind::Permission
+        | DiskErrorKind::Changed
+        | DiskErrorKind::Other => Code::Disk,
+    };
+    Failure::new(code, format!("{error}{advice}"))
+}
 
 /// What the system said, lower case, without its number.
 pub fn system_words(error: &std::io::Error) -> String {

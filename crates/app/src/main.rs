@@ -10,6 +10,7 @@ mod clean;
 mod cli;
 mod config;
 mod content;
+mod data;
 mod events;
 mod failure;
 mod logs;
@@ -19,6 +20,8 @@ mod quantity;
 mod screen;
 mod signals;
 mod source;
+mod torrent_maker;
+mod tree;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -54,14 +57,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
         global: cli.global,
     };
     match cli.command {
+        Command::Create(args) => cli::create::run(args, &context),
         Command::Show(args) => cli::show::run(&args, &context),
-        Command::Get(_)
-        | Command::Seed(_)
-        | Command::Create(_)
-        | Command::Verify(_)
-        | Command::Peer(_)
-        | Command::Tracker(_)
-        | Command::Demo(_) => Err(Failure::usage("not built yet")),
+        Command::Verify(args) => cli::verify::run(&args, &context),
+        Command::Tracker(args) => cli::tracker::run(args, context),
+        Command::Get(_) | Command::Seed(_) | Command::Peer(_) | Command::Demo(_) => {
+            Err(Failure::usage("not built yet"))
+        }
         Command::Options => screen::out(options::markdown().trim_end()),
     }
 }
@@ -74,6 +76,11 @@ struct Context {
 }
 
 impl Context {
+    /// Starts the log of a command that has no log file of its own.
+    fn start_logs_here(&mut self, port: u16) -> Result<(), Failure> {
+        self.start_logs(None, Path::new(""), port)
+    }
+
     /// Starts the log. `file` is where it goes unless the user said otherwise; `port` replaces
     /// `{port}` in its name, and relative names start at `dir`.
     fn start_logs(&mut self, file: Option<&str>, dir: &Path, port: u16) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! SIGINT and SIGTERM: once is a request, twice is an order.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -11,9 +11,15 @@ use crate::failure::{Code, Failure, INTERRUPTED_TWICE};
 #[derive(Clone, Debug)]
 pub struct Interrupt(Arc<AtomicBool>);
 
+static INSTALLED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
 impl Interrupt {
     /// From now on the first signal sets the flag and the second one ends the process at once.
+    /// There is one flag, however often this is called.
     pub fn install() -> Result<Self, Failure> {
+        if let Some(flag) = INSTALLED.get() {
+            return Ok(Self(Arc::clone(flag)));
+        }
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             // Order matters: the exit looks at the flag before this very signal sets it.
@@ -25,7 +31,7 @@ impl Interrupt {
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
             .map_err(|error| Failure::new(Code::Other, format!("signals: {error}")))?;
         }
-        Ok(Self(flag))
+        Ok(Self(Arc::clone(INSTALLED.get_or_init(|| flag))))
     }
 
     pub fn is_set(&self) -> bool {

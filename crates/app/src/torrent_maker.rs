@@ -1,0 +1,97 @@
+//! Makes a .torrent from what lies under a path: for `create`, `peer` and `demo`.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use dunlin_host::check::{CheckProgress, hash_files};
+use dunlin_metainfo::Torrent;
+use dunlin_metainfo::create::{CreateError, Details, PieceLen, build};
+
+use crate::data;
+use crate::failure::{Code, Failure};
+use crate::tree::Tree;
+
+/// A .torrent that is made and not yet written.
+#[derive(Debug)]
+pub struct Made {
+    pub bytes: Vec<u8>,
+    pub torrent: Torrent,
+}
+
+/// `None` lets us choose.
+pub fn piece_len(tree: &Tree, asked: Option<u64>) -> Result<PieceLen, Failure> {
+    match asked {
+        Some(len) => PieceLen::exactly(len, &tree.content),
+        None => PieceLen::auto(&tree.content),
+    }
+    .map_err(|error| {
+        let code = match error {
+            CreateError::PieceLength(_) => Code::Usage,
+            _ => Code::BadInput,
+        };
+        Failure::new(code, error)
+    })
+}
+
+/// Hashes everything.
+pub fn make(
+    tree: &Tree,
+    piece_len: &PieceLen,
+    details: &Details,
+    threads: Option<usize>,
+    progress: &mut dyn FnMut(CheckProgress),
+    cancel: &AtomicBool,
+) -> Result<Made, Failure> {
+    let paths = tree.paths();
+    let lens: Vec<u64> = tree.content.files().iter().map(|file| file.len).collect();
+    let threads = threads.unwrap_or_else(data::cores);
+    let digests = hash_files(&paths, &lens, piece_len.len, threads, progress, cancel)
+        .map_err(data::check_failure)?;
+    let (bytes, torrent) = build(&tree.content, piece_len, &digests, details)
+        .map_err(|error| Failure::new(Code::BadInput, error))?;
+    Ok(Made { bytes, torrent })
+}
+
+/// Writes a file that must not exist yet. It appears under its name only when it is whole.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary: PathBuf = path.with_file_name(name);
+    let result = write_and_link(&temporary, path, bytes);
+    let _ = fs::remove_file(&temporary);
+    result.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(path),
+        io::ErrorKind::NotFound => Failure::new(
+            Code::NotFound,
+            format!("{}: the folder to write to does not exist", path.display()),
+        ),
+        _ => Failure::io(path, &error),
+    })
+}
+
+fn write_and_link(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::create(temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    // Unlike a rename, a link never replaces what is there already.
+    match fs::hard_link(temporary, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            // A file system without links.
+            let mut file = fs::File::create_new(path)?;
+            file.write_all(bytes)
+        }
+        result => result,
+    }
+}
+
+pub fn exists(path: &Path) -> Failure {
+    Failure::new(
+        Code::Conflict,
+        format!(
+            "{}: exists already; remove it or choose another name with -o",
+            path.display()
+        ),
+    )
+}
