@@ -136,8 +136,8 @@ pub(crate) enum OpenError {
 pub(crate) struct StateFile {
     name: PathBuf,
     file: File,
-    /// What a power cut would leave of it, as far as we made sure.
-    synced: Option<Bitfield>,
+    /// The synced pieces that it would still claim after a power cut.
+    synced: Bitfield,
     /// Whether the name stands for saved data.
     holds_data: bool,
 }
@@ -158,7 +158,7 @@ impl StateFile {
         let mut state = Self {
             name,
             file,
-            synced: None,
+            synced: Bitfield::new(pieces),
             holds_data: !bytes.is_empty(),
         };
         if bytes.is_empty() {
@@ -172,7 +172,7 @@ impl StateFile {
                     && saved.resume.written.len() == pieces
                     && saved.files.len() == files =>
             {
-                state.synced = Some(saved.resume.synced.clone());
+                state.synced = saved.resume.synced.clone();
                 Ok((state, Loaded::Saved(Box::new(saved))))
             }
             Ok(_) | Err(DecodeError::Unreadable) => {
@@ -188,7 +188,7 @@ impl StateFile {
     pub(crate) fn save(&mut self, folder: &Folder, saved: &Saved) -> Result<(), DiskError> {
         let temporary = suffixed(&self.name, TEMPORARY, 0);
         folder.remove_file(&temporary)?;
-        let durable = self.synced.as_ref() != Some(&saved.resume.synced);
+        let durable = self.synced != saved.resume.synced;
         let replaced =
             write_temporary(folder, &temporary, &saved.encode(), durable).and_then(|file| {
                 folder.rename(&temporary, &self.name, Existing::Replace)?;
@@ -205,7 +205,7 @@ impl StateFile {
         self.holds_data = true;
         if durable {
             folder.sync_parent(&self.name)?;
-            self.synced = Some(saved.resume.synced.clone());
+            self.synced = saved.resume.synced.clone();
         }
         Ok(())
     }
@@ -215,7 +215,7 @@ impl StateFile {
         folder.remove_file(&suffixed(&self.name, TEMPORARY, 0))?;
         folder.remove_file(&self.name)?;
         self.holds_data = false;
-        self.synced = None;
+        self.synced = Bitfield::new(self.synced.len());
         Ok(())
     }
 

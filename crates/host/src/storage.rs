@@ -179,3 +179,6 @@ pub(crate) enum Name {
     Part,
     Final,
 }
+
+#[cfg(test)]
+mod tests;
