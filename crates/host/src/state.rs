@@ -123,8 +123,8 @@ pub(crate) enum Loaded {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    #[error("{}: locked", .0.display())]
-    Locked(PathBuf),
+    #[error("locked")]
+    Locked,
     #[error("{}: version {version}", path.display())]
     Newer { path: PathBuf, version: u32 },
     #[error(transparent)]
@@ -275,7 +275,7 @@ fn open_locked(folder: &Folder, name: &Path) -> Result<File, OpenError> {
     for _ in 0..LOCK_ATTEMPTS {
         let file = folder.open_or_create(name)?;
         if !lock(&file).map_err(told)? {
-            return Err(OpenError::Locked(path));
+            return Err(OpenError::Locked);
         }
         let held = stamp(&file).map_err(told)?;
         let named = folder.look(name)?;
@@ -285,7 +285,7 @@ fn open_locked(folder: &Folder, name: &Path) -> Result<File, OpenError> {
             return Ok(file);
         }
     }
-    Err(OpenError::Locked(path))
+    Err(OpenError::Locked)
 }
 
 fn read_all(file: &File) -> std::io::Result<Vec<u8>> {

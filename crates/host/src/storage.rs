@@ -25,7 +25,7 @@ use dunlin_engine::event::DiskError;
 use dunlin_engine::resume::Resume;
 
 use crate::check::{CheckError, CheckReport};
-use crate::state::{OpenError, StateFile};
+use crate::state::StateFile;
 
 use content::Content;
 use files::StoredFile;
@@ -122,16 +122,6 @@ impl From<CheckError> for StorageError {
             CheckError::Cancelled => Self::Cancelled,
             CheckError::Disk(error) => Self::Disk(error),
             CheckError::Layout(_) => unreachable!("the layout of a torrent is made already"),
-        }
-    }
-}
-
-impl From<OpenError> for StorageError {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Locked(path) => Self::Locked { path },
-            OpenError::Newer { path, version } => Self::NewerState { path, version },
-            OpenError::Disk(error) => Self::Disk(error),
         }
     }
 }

@@ -12,7 +12,7 @@ use dunlin_engine::resume::Resume;
 use dunlin_metainfo::{Bitfield, Torrent};
 
 use crate::check::{CheckProgress, CheckReport, Checking, check};
-use crate::state::{StateFile, boot_id, file_name};
+use crate::state::{OpenError, StateFile, boot_id, file_name};
 
 use super::content::{Content, FileSpec};
 use super::error::{changed, disk_error};
@@ -96,7 +96,14 @@ fn download(
     let folder = Folder::create(dir)?;
     let name = file_name(&content.root().to_string_lossy(), &content.info_hash);
     let (pieces, files) = (content.layout.pieces(), content.files.len());
-    let (mut state, loaded) = StateFile::open(&folder, name, &content.info_hash, pieces, files)?;
+    let opened = StateFile::open(&folder, name, &content.info_hash, pieces, files);
+    let (mut state, loaded) = opened.map_err(|error| match error {
+        OpenError::Locked => StorageError::Locked {
+            path: folder.full_path(&content.root()),
+        },
+        OpenError::Newer { path, version } => StorageError::NewerState { path, version },
+        OpenError::Disk(error) => StorageError::Disk(error),
+    })?;
     let past = Past::new(&loaded, &boot_id());
     let wanted: Vec<bool> = (0..files)
         .map(|file| options.wanted.get(file).copied().unwrap_or(true))
