@@ -20,6 +20,9 @@ pub use handle::{AddRequest, Handle, HostConfig, HostError, start};
 pub use notices::Notice;
 pub use tcp::{Listen, ListenError};
 
+#[cfg(test)]
+mod tests;
+
 /// What the system said, lower case and without its number.
 fn words(error: &std::io::Error) -> String {
     let text = error.to_string();

@@ -7,7 +7,6 @@
 mod connections;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Duration;
 
@@ -396,10 +395,6 @@ impl Loop {
             }),
         }
     }
-}
-
-fn would_block(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// Smaller keys are those of listening sockets.

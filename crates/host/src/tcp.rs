@@ -129,6 +129,7 @@ pub(crate) fn is_exhausted(error: &io::Error) -> bool {
         .contains(&errno)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the list of errors is open")]
 pub(crate) fn close_reason(error: &io::Error) -> CloseReason {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => CloseReason::ConnectionRefused,

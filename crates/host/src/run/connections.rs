@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Loop, would_block};
+use super::Loop;
 use crate::poller::News;
 use crate::tcp;
 
@@ -193,7 +193,9 @@ impl Loop {
 
     fn on_step(&mut self, now: Instant, key: u64, step: Step) {
         match step {
-            Step::Wait => {}
+            Step::Wait => {
+                self.writers.insert(key);
+            }
             Step::Incoming { remote, handshake } => {
                 let event = Event::Incoming {
                     conn: ConnKey(key),
@@ -262,16 +264,14 @@ impl Loop {
     }
 
     fn on_read_error(&mut self, now: Instant, key: u64, error: &io::Error) {
-        match error.kind() {
-            io::ErrorKind::WouldBlock => {
-                if let Some(socket) = self.sockets.get_mut(&key) {
-                    socket.readable = false;
-                }
+        if would_block(error) {
+            if let Some(socket) = self.sockets.get_mut(&key) {
+                socket.readable = false;
             }
-            io::ErrorKind::Interrupted => {
-                self.ready.insert(key);
-            }
-            _ => self.on_end(now, key, tcp::close_reason(error)),
+        } else if was_interrupted(error) {
+            self.ready.insert(key);
+        } else {
+            self.on_end(now, key, tcp::close_reason(error));
         }
     }
 
@@ -340,27 +340,30 @@ impl Loop {
                     self.writers.insert(key);
                 }
             }
-            Err(error) if would_block(&error) => {
-                socket.writable = false;
-                self.shard.sent(now, peer, 0, true);
-            }
             Err(error) => self.on_write_error(now, key, &error),
         }
     }
 
     fn on_write_error(&mut self, now: Instant, key: u64, error: &io::Error) {
-        match error.kind() {
-            io::ErrorKind::WouldBlock => {
-                if let Some(socket) = self.sockets.get_mut(&key) {
-                    socket.writable = false;
-                }
+        if would_block(error) {
+            if let Some(socket) = self.sockets.get_mut(&key) {
+                socket.writable = false;
             }
-            io::ErrorKind::Interrupted => {
-                self.writers.insert(key);
-            }
-            _ => self.on_end(now, key, tcp::close_reason(error)),
+            self.shard.sent(now, PeerKey(key), 0, true);
+        } else if was_interrupted(error) {
+            self.writers.insert(key);
+        } else {
+            self.on_end(now, key, tcp::close_reason(error));
         }
     }
+}
+
+fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+fn was_interrupted(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted
 }
 
 /// A flood of connections does not keep the peers waiting for longer than these take.
