@@ -63,6 +63,7 @@ pub struct Handle {
     orders: SyncSender<Order>,
     wake: Wake,
     listen_addr: SocketAddr,
+    peer_id: PeerId,
     next_torrent: AtomicU32,
     thread: Option<JoinHandle<()>>,
 }
@@ -73,6 +74,7 @@ pub fn start(mut config: HostConfig) -> Result<(Handle, Receiver<Notice>), HostE
     let (listeners, listen_addr) = tcp::listen(config.listen)?;
     config.engine.listen_port = listen_addr.port();
     config.engine.peer_id = random_peer_id()?;
+    let peer_id = config.engine.peer_id;
     let seed = getrandom::u64().map_err(HostError::Randomness)?;
     let poller = Poller::new()?;
     let wake = poller.wake();
@@ -86,6 +88,7 @@ pub fn start(mut config: HostConfig) -> Result<(Handle, Receiver<Notice>), HostE
         orders,
         wake,
         listen_addr,
+        peer_id,
         next_torrent: AtomicU32::new(1),
         thread: Some(thread),
     };
@@ -96,6 +99,11 @@ impl Handle {
     /// Where peers reach us. The address is unspecified if we listen on all interfaces.
     pub fn listen_addr(&self) -> SocketAddr {
         self.listen_addr
+    }
+
+    /// What we call ourselves.
+    pub fn peer_id(&self) -> PeerId {
+        self.peer_id
     }
 
     pub fn add(&self, request: AddRequest) -> TorrentKey {
