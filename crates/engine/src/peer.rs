@@ -221,6 +221,11 @@ impl OpenRequests {
         self.open.is_empty()
     }
 
+    /// Open requests, oldest first.
+    pub fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
+        self.open.iter().copied()
+    }
+
     /// Bytes of open requests.
     pub fn bytes(&self) -> u64 {
         self.bytes

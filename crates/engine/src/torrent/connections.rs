@@ -179,7 +179,11 @@ impl Torrent {
             .peers
             .iter()
             .find(|(_, peer)| peer.peer_id == new.peer_id);
-        let (&twin_key, twin) = twin?;
+        let Some((&twin_key, twin)) = twin else {
+            // Others may have come in while we dialled.
+            let is_full = self.peers.len() >= shared.config.max_peers;
+            return is_full.then_some(CloseReason::Refused(RefuseReason::ConnectionLimit));
+        };
         let dialled_by_us = |peer: &Peer| peer.direction == Direction::Outgoing;
         let we_should_dial = shared.config.peer_id < new.peer_id;
         if dialled_by_us(twin) == dialled_by_us(new) || dialled_by_us(twin) == we_should_dial {
@@ -336,6 +340,7 @@ impl Torrent {
             let waits = now.since(peer.waiting_since) >= shared.config.snub_timeout;
             if waits && !peer.requests.is_empty() && !peer.snubbed {
                 peer.snubbed = true;
+                self.cancel_requests(shared, key);
                 self.take_back_requests(shared, key);
             }
         }

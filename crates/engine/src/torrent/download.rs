@@ -143,6 +143,17 @@ impl Torrent {
         }
     }
 
+    /// Tells the peer that what it owes us is not needed any more.
+    pub(super) fn cancel_requests(&mut self, shared: &mut Shared, key: PeerKey) {
+        let Some(peer) = self.peers.get(&key) else {
+            return;
+        };
+        for block in peer.requests.blocks() {
+            let run = self.layout.run_of(block);
+            shared.actions.push_back(Action::Cancel { peer: key, run });
+        }
+    }
+
     /// The peer will not answer what we asked: all of it may be asked of others.
     pub(super) fn take_back_requests(&mut self, shared: &mut Shared, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else {
