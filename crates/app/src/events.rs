@@ -1,7 +1,5 @@
 //! `--json-lines`: one event a line on stdout, for programs.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dunlin_metainfo::InfoHash;
@@ -15,8 +13,6 @@ use crate::screen;
 pub struct Events {
     on: bool,
     start: Instant,
-    /// The time of the last event, in microseconds: time never goes back on stdout.
-    last: Arc<AtomicU64>,
 }
 
 impl Events {
@@ -24,7 +20,6 @@ impl Events {
         Self {
             on,
             start: Instant::now(),
-            last: Arc::default(),
         }
     }
 
@@ -58,9 +53,7 @@ impl Events {
         if !self.on {
             return Ok(());
         }
-        let at = u64::try_from(at.min(self.now()).as_micros()).unwrap_or(u64::MAX);
-        let at = self.last.fetch_max(at, Ordering::Relaxed).max(at);
-        screen::out(&line(event, at as f64 / 1e6, info_hash, body()))
+        screen::out(&line(event, at.as_secs_f64(), info_hash, body()))
     }
 
     /// Something went wrong and the work goes on.

@@ -28,9 +28,9 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "flash-crowd-small",
-        about: "the same with 256 x 256 KiB",
+        about: "the same with 1,024 x 256 KiB",
         peers: 100,
-        build: |peers, seed| Swarm::new(seed, &Content::new(256, 256 * KIB), peers),
+        build: |peers, seed| Swarm::new(seed, &Content::new(1024, 256 * KIB), peers),
     },
     Scenario {
         name: "liars",

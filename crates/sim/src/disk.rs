@@ -56,6 +56,8 @@ pub struct Disk {
     synced: Bitfield,
     /// Blocks of unfinished pieces, as hashed on their way in.
     given: BTreeMap<u32, Vec<Option<u64>>>,
+    /// Pieces that a write was refused for: their `Finish` fails too, as with the real disk.
+    lost: BTreeMap<u32, DiskErrorKind>,
     /// Write jobs that wait for the end of their piece.
     held: BTreeMap<u32, Vec<(JobId, u32)>>,
     queue: VecDeque<(Instant, DiskJob)>,
@@ -90,6 +92,7 @@ impl Disk {
             files: vec![Stored::Nothing; layout.pieces() as usize],
             synced: Bitfield::new(layout.pieces()),
             given: BTreeMap::new(),
+            lost: BTreeMap::new(),
             held: BTreeMap::new(),
             queue: VecDeque::new(),
             free_at: Instant::START,
@@ -155,7 +158,7 @@ impl Disk {
             && (fault.from..fault.until).contains(&number)
             && needs_space(&job.op)
         {
-            return vec![(job.id, self.failed(&job.op, fault.kind))];
+            return self.fail(&job, fault.kind);
         }
         match job.op {
             DiskOp::Write { run, bufs } => self.write(job.id, run, &bufs),
@@ -163,9 +166,13 @@ impl Disk {
                 piece,
                 expect,
                 block_digests,
-            } => self.finish(job.id, piece, expect, block_digests),
+            } => match self.lost.remove(&piece.get()) {
+                Some(kind) => self.fail(&job, kind),
+                None => self.finish(job.id, piece, expect, block_digests),
+            },
             DiskOp::Forget { piece } => {
                 self.given.remove(&piece.get());
+                self.lost.remove(&piece.get());
                 let mut done = self.release(piece);
                 done.push((job.id, DiskResult::Forgotten { piece }));
                 done
@@ -204,6 +211,7 @@ impl Disk {
     pub fn crash(&mut self) {
         self.queue.clear();
         self.given.clear();
+        self.lost.clear();
         self.held.clear();
         self.free_at = Instant::START;
     }
@@ -381,24 +389,38 @@ impl Disk {
         }
     }
 
-    fn failed(&self, op: &DiskOp, kind: DiskErrorKind) -> DiskResult {
-        let bytes = match op {
-            DiskOp::Write { run, .. } => self.layout.run_len(*run),
-            DiskOp::Finish { .. }
-            | DiskOp::Forget { .. }
+    /// The job did not happen. What a piece held in memory is lost with it.
+    fn fail(&mut self, job: &DiskJob, kind: DiskErrorKind) -> Vec<(JobId, DiskResult)> {
+        let mut failed: Vec<(JobId, u32)> = Vec::new();
+        let (piece, bytes) = match &job.op {
+            DiskOp::Write { run, .. } => {
+                self.lost.insert(run.piece().get(), kind);
+                (Some(run.piece()), self.layout.run_len(*run))
+            }
+            DiskOp::Finish { piece, .. } => (Some(*piece), 0),
+            DiskOp::Forget { .. }
             | DiskOp::CompleteFile { .. }
             | DiskOp::Sync
             | DiskOp::SaveResume(_)
-            | DiskOp::RemoveResume => 0,
+            | DiskOp::RemoveResume => (None, 0),
         };
-        DiskResult::Failed {
-            error: DiskError {
-                kind,
-                path: PathBuf::from("/sim/file"),
-                message: "injected fault".to_owned(),
-            },
-            bytes,
+        if let Some(piece) = piece {
+            self.given.remove(&piece.get());
+            failed = self.held.remove(&piece.get()).unwrap_or_default();
         }
+        failed.push((job.id, bytes));
+        let error = DiskError {
+            kind,
+            path: PathBuf::from("/sim/file"),
+            message: "injected fault".to_owned(),
+        };
+        failed
+            .into_iter()
+            .map(|(id, bytes)| {
+                let error = error.clone();
+                (id, DiskResult::Failed { error, bytes })
+            })
+            .collect()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Oracles judge from the world's side: the virtual disk, the virtual wire. They never ask the
 //! session whether it did well.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use dunlin_metainfo::{Bitfield, Layout, Run};
 use dunlin_proto::peer::{Message, Request};
@@ -92,12 +92,13 @@ pub struct Watch {
     /// Both sides speak BEP 6.
     fast: bool,
     peer_choking: bool,
+    pub peer_interested: bool,
     peer_has: Bitfield,
     allowed_fast: Vec<u32>,
     /// Blocks that the owner asked for and the stream still expects, oldest first.
     wanted: VecDeque<Wanted>,
     /// Blocks that the peer asked for and the owner did not answer.
-    asked: BTreeSet<(u32, u16)>,
+    asked: BTreeMap<(u32, u16), u32>,
     /// Bytes in `Serve`s that are not answered.
     pub serving: u64,
     pub runs_serving: Vec<Run>,
@@ -115,10 +116,11 @@ impl Watch {
         Self {
             fast,
             peer_choking: true,
+            peer_interested: false,
             peer_has: Bitfield::new(pieces),
             allowed_fast: Vec::new(),
             wanted: VecDeque::new(),
-            asked: BTreeSet::new(),
+            asked: BTreeMap::new(),
             serving: 0,
             runs_serving: Vec::new(),
         }
@@ -193,14 +195,15 @@ impl Watch {
         match message {
             Message::Choke => {
                 self.peer_choking = true;
-                if self.fast {
-                    return 0;
-                }
+                // Without BEP 6 a choke voids every request; with it each is still answered, but the
+                // owner may already ask others for the blocks.
                 let open = self.open_requests();
                 self.wanted.iter_mut().for_each(|w| w.cancelled = true);
                 return open;
             }
             Message::Unchoke => self.peer_choking = false,
+            Message::Interested => self.peer_interested = true,
+            Message::NotInterested => self.peer_interested = false,
             Message::Have { piece } => {
                 if *piece < self.peer_has.len() {
                     self.peer_has.set(*piece);
@@ -221,12 +224,13 @@ impl Watch {
             }
             Message::Request(request) => {
                 if let Some(block) = hostile::block(layout, *request) {
-                    self.asked.insert((request.piece, block.index()));
+                    *self
+                        .asked
+                        .entry((request.piece, block.index()))
+                        .or_default() += 1;
                 }
             }
             Message::KeepAlive
-            | Message::Interested
-            | Message::NotInterested
             | Message::HaveNone
             | Message::Cancel(_)
             | Message::Port(_)
@@ -261,17 +265,36 @@ impl Watch {
 
     /// The owner serves a run: was every block of it asked for?
     pub fn on_serve(&mut self, run: Run) -> bool {
-        run.blocks()
-            .map(|block| self.asked.remove(&(run.piece().get(), block)))
-            .filter(|asked| !asked)
-            .count()
-            == 0
+        let mut all = true;
+        for block in run.blocks() {
+            all &= self.take_asked(run.piece().get(), block);
+        }
+        all
+    }
+
+    /// What was to be served is waiting for an answer again.
+    pub fn on_unserved(&mut self, run: Run) {
+        for block in run.blocks() {
+            *self.asked.entry((run.piece().get(), block)).or_default() += 1;
+        }
     }
 
     fn answer(&mut self, request: Request, layout: &Layout) {
         if let Some(block) = hostile::block(layout, request) {
-            self.asked.remove(&(request.piece, block.index()));
+            self.take_asked(request.piece, block.index());
         }
+    }
+
+    /// One request is answered; a peer may have sent several for the same block.
+    fn take_asked(&mut self, piece: u32, block: u16) -> bool {
+        let Some(times) = self.asked.get_mut(&(piece, block)) else {
+            return false;
+        };
+        *times -= 1;
+        if *times == 0 {
+            self.asked.remove(&(piece, block));
+        }
+        true
     }
 }
 

@@ -28,6 +28,8 @@ pub enum When {
     },
     /// The node has everything.
     Complete(NodeId),
+    /// Every piece is at some leech.
+    Replicated,
 }
 
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use dunlin_proto::rng::Rng;
 use dunlin_proto::time::Instant;
 
 use crate::content::Content;
-use crate::disk::DiskSpec;
+use crate::disk::{DiskSpec, Fault};
 use crate::hostile::Hostile;
 use crate::net::{Net, NetSpec, NodeId, Rates};
 use crate::plan::{Do, Step, When};
@@ -51,9 +51,16 @@ pub struct NodeSpec {
     pub limits: RateLimits,
     pub seed_when_complete: bool,
     pub uses_tracker: bool,
+    /// BEP 6; a connection speaks it when both sides do.
+    pub speaks_fast: bool,
+    /// Its unchokes and allowed pieces are never heard: it takes and gives nothing.
+    pub rides_free: bool,
+    /// Who gives it how much is remembered with each choice of preferred neighbours.
+    pub observed: bool,
     /// Peers that it knows without a tracker.
     pub known: Vec<NodeId>,
     pub disk: DiskSpec,
+    pub disk_fault: Option<Fault>,
 }
 
 #[derive(Clone, Debug)]
@@ -90,8 +97,12 @@ impl Swarm {
             limits: RateLimits::default(),
             seed_when_complete: true,
             uses_tracker: true,
+            speaks_fast: true,
+            rides_free: false,
+            observed: false,
             known: Vec::new(),
             disk: DiskSpec::default(),
+            disk_fault: None,
         };
         let seed_node = NodeSpec {
             has: Some(Bitfield::full(content.layout.pieces())),

@@ -1,5 +1,6 @@
 //! What is counted about a swarm, by the world and not by the sessions.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use dunlin_metainfo::{Bitfield, Layout, PieceIndex, Run};
@@ -35,6 +36,8 @@ pub struct NodeStats {
     pub preferred: Vec<Preferred>,
     /// When each choke or unchoke of ours was told, for whom.
     pub chokes: Vec<(Instant, NodeId, bool)>,
+    /// Blocks that came in the last 10 s: when, from whom, how long. Of observed nodes.
+    pub received: VecDeque<(Instant, NodeId, u32)>,
     /// Payload sent in each second.
     pub up_by_second: Vec<u32>,
     sent_before: u64,
@@ -50,6 +53,9 @@ pub struct Preferred {
     pub peers: Vec<(NodeId, u64)>,
     pub optimistic: Option<NodeId>,
     pub interested: u32,
+    /// Every interested peer with the bytes that the world saw it give in the last 10 s, most
+    /// first. Only of nodes that are observed.
+    pub givers: Vec<(NodeId, u64)>,
 }
 
 impl NodeStats {
@@ -74,6 +80,7 @@ impl NodeStats {
             pieces: Vec::new(),
             preferred: Vec::new(),
             chokes: Vec::new(),
+            received: VecDeque::new(),
             up_by_second: Vec::new(),
             sent_before: 0,
             blocks: Bitfield::new(layout.pieces() * blocks_a_piece),
@@ -90,6 +97,25 @@ impl NodeStats {
                 self.duplicate += len;
             }
         }
+    }
+
+    /// Remembers who gave a block, for 10 s.
+    pub fn note_giver(&mut self, now: Instant, from: NodeId, len: u32) {
+        self.received.push_back((now, from, len));
+        while let Some(&(at, _, _)) = self.received.front()
+            && now.since(at) > GIVERS_WINDOW
+        {
+            self.received.pop_front();
+        }
+    }
+
+    /// Bytes that the node gave in the last 10 s.
+    pub fn given_by(&self, now: Instant, from: NodeId) -> u64 {
+        self.received
+            .iter()
+            .filter(|(at, peer, _)| *peer == from && now.since(*at) <= GIVERS_WINDOW)
+            .map(|(_, _, len)| u64::from(*len))
+            .sum()
     }
 
     /// The blocks of the piece have to come again.
@@ -117,6 +143,9 @@ impl NodeStats {
         bytes as f64 / seconds
     }
 }
+
+/// The window of choking rates.
+const GIVERS_WINDOW: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug)]
 pub struct SwarmStats {

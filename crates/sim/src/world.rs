@@ -30,6 +30,9 @@ mod actions;
 mod arrivals;
 mod lives;
 
+/// BEP 6, in the last reserved byte.
+const FAST_BIT: u8 = 0x04;
+
 /// Ticks of one session at one moment, beyond which its deadline does not move.
 const TICKS_MAX: u32 = 1000;
 
@@ -201,6 +204,7 @@ impl World {
         if let Some(pieces) = &spec.has {
             disk.preload(pieces);
         }
+        disk.set_fault(spec.disk_fault);
         self.put(Instant::START + spec.joins_at, What::Start(id));
         self.nodes.push(Node {
             disk,
@@ -477,12 +481,23 @@ impl World {
         self.watches.get_mut(end.0 as usize)?.as_deref_mut()
     }
 
-    fn handshake(&self, node: NodeId) -> Handshake {
+    /// What `node` shows to `other`.
+    fn handshake(&self, node: NodeId, other: NodeId) -> Handshake {
+        let mut reserved = Reserved::OURS;
+        if !self.both_fast(node, other) {
+            reserved.0[7] &= !FAST_BIT;
+        }
         Handshake {
             info_hash: self.content.info_hash,
             peer_id: peer_id(node, self.nodes[node.index()].life),
-            reserved: Reserved::OURS,
+            reserved,
         }
+    }
+
+    fn both_fast(&self, a: NodeId, b: NodeId) -> bool {
+        [a, b]
+            .iter()
+            .all(|node| self.nodes[node.index()].spec.speaks_fast)
     }
 }
 

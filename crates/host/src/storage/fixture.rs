@@ -14,9 +14,7 @@ use super::prepare::prepare_content;
 use super::{PrepareMode, PrepareOptions, Prepared, StorageError};
 
 pub(crate) struct Fixture {
-    /// Removed with the fixture; `None` if the folder is somebody else's.
-    _temp: Option<tempfile::TempDir>,
-    top: PathBuf,
+    temp: tempfile::TempDir,
     pub(crate) content: Content,
     /// Everything, pads included.
     pub(crate) bytes: Vec<u8>,
@@ -28,16 +26,6 @@ const PAD: &str = ".pad/";
 
 impl Fixture {
     pub(crate) fn new(piece_len: u32, files: &[(&str, usize)]) -> Self {
-        let temp = tempfile::tempdir().unwrap();
-        let fixture = Self::at(temp.path(), piece_len, files);
-        Self {
-            _temp: Some(temp),
-            ..fixture
-        }
-    }
-
-    /// The same in a folder that exists and stays.
-    pub(crate) fn at(top: &Path, piece_len: u32, files: &[(&str, usize)]) -> Self {
         let is_pad = |path: &str| path.contains(PAD);
         let mut bytes = Vec::new();
         let mut seed = 0x9e37_79b9_7f4a_7c15u64;
@@ -64,8 +52,7 @@ impl Fixture {
             })
             .collect();
         Self {
-            _temp: None,
-            top: top.to_path_buf(),
+            temp: tempfile::tempdir().unwrap(),
             content: Content::new(InfoHash::new([7; 20]), Arc::new(layout), digests, specs),
             bytes,
             piece_len: piece_len as usize,
@@ -74,11 +61,11 @@ impl Fixture {
 
     /// The download folder.
     pub(crate) fn dir(&self) -> PathBuf {
-        self.top.join("in")
+        self.temp.path().join("in")
     }
 
     pub(crate) fn outside(&self) -> PathBuf {
-        self.top.join("outside")
+        self.temp.path().join("outside")
     }
 
     pub(crate) fn path(&self, relative: &str) -> PathBuf {

@@ -127,11 +127,12 @@ fn a_fault_fails_its_jobs_and_no_others() {
     let failed = |done: &[(JobId, DiskResult)]| matches!(done, [(_, DiskResult::Failed { .. })]);
     assert!(!failed(&bench.write(0, 0, honest_tag(0, 0))));
     assert!(failed(&bench.write(0, 1, honest_tag(0, 1))));
-    assert!(!failed(&bench.write(0, 1, honest_tag(0, 1))));
-    assert!(matches!(
-        bench.finish(0)[..],
-        [(_, DiskResult::Good { .. })]
-    ));
+    assert!(failed(&bench.finish(0)), "its piece is lost");
+    for block in 0..2 {
+        assert!(!failed(&bench.write(0, block, honest_tag(0, block))));
+    }
+    assert!(!failed(&bench.finish(0)));
+    assert!(bench.disk.has_piece(0));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dunlin_engine::event::ConnKey;
 use dunlin_engine::reason::CloseReason;
 use dunlin_engine::{Action, Alert, DiskJob, DiskOp, Event, PeerAddr, PeerKey};
-use dunlin_metainfo::Run;
+use dunlin_metainfo::{Bitfield, Run};
 use dunlin_proto::peer::Message;
 use dunlin_proto::tracker::AnnounceRequest;
 
@@ -153,6 +153,10 @@ impl World {
         let Some(end) = self.own_end(node, peer) else {
             return;
         };
+        let gives = matches!(message, Message::Unchoke | Message::AllowedFast { .. });
+        if gives && self.nodes[node.index()].spec.rides_free {
+            return;
+        }
         self.judge_claims(node, &message);
         let layout = self.content.layout.clone();
         if let Some(watch) = self.watch(end) {
@@ -165,10 +169,10 @@ impl World {
         let disk = &self.nodes[node.index()].disk;
         let pieces = self.content.layout.pieces();
         let claimed = match message {
-            Message::Bitfield(bytes) => dunlin_metainfo::Bitfield::from_wire(bytes, pieces),
-            Message::HaveAll => Some(dunlin_metainfo::Bitfield::full(pieces)),
+            Message::Bitfield(bytes) => Bitfield::from_wire(bytes, pieces),
+            Message::HaveAll => Some(Bitfield::full(pieces)),
             Message::Have { piece } => {
-                let mut one = dunlin_metainfo::Bitfield::new(pieces);
+                let mut one = Bitfield::new(pieces);
                 one.set(*piece);
                 Some(one)
             }
@@ -291,6 +295,9 @@ impl World {
             return;
         };
         if self.net.unserve(end, run) {
+            if let Some(watch) = self.watch(end) {
+                watch.on_unserved(run);
+            }
             self.served(end, run, 0);
         }
     }
@@ -393,6 +400,7 @@ impl World {
                         .collect(),
                     optimistic: optimistic.and_then(node_at),
                     interested,
+                    givers: self.givers(node),
                 };
                 self.nodes[node.index()].stats.preferred.push(preferred);
             }
@@ -415,6 +423,25 @@ impl World {
             | Alert::AnnounceFailed { .. }
             | Alert::TrackerWarning { .. } => {}
         }
+    }
+
+    /// Who is interested in an observed node, and what it gave lately.
+    fn givers(&self, node: NodeId) -> Vec<(NodeId, u64)> {
+        let state = &self.nodes[node.index()];
+        if !state.spec.observed {
+            return Vec::new();
+        }
+        let ends = self.net.ends(node).iter();
+        let mut givers: Vec<(NodeId, u64)> = ends
+            .filter(|end| {
+                let watch = self.watches[end.0 as usize].as_deref();
+                watch.is_some_and(|watch| watch.peer_interested)
+            })
+            .map(|end| self.net.node(end.other()))
+            .map(|peer| (peer, state.stats.given_by(self.now, peer)))
+            .collect();
+        givers.sort_by_key(|&(peer, bytes)| (std::cmp::Reverse(bytes), peer));
+        givers
     }
 
     fn piece_done(&mut self, node: NodeId, piece: u32) {
@@ -440,7 +467,8 @@ impl World {
             .expect(whole, Oracle::OnlyTruthOnDiskIsClaimed, || {
                 format!("{node:?} says it is complete")
             });
-        if state.stats.completed_at.is_none() && state.spec.has.is_none() {
+        let is_seed = state.spec.has.as_ref().is_some_and(Bitfield::is_full);
+        if state.stats.completed_at.is_none() && !is_seed {
             state.stats.completed_at = Some(now);
             if state.spec.must_finish {
                 self.stats.unfinished -= 1;

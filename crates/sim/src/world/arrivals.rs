@@ -100,6 +100,8 @@ impl World {
         }
         let layout = self.content.layout.clone();
         let peer = peer_key(end);
+        let (now, from) = (self.now, self.net.node(end.other()));
+        let observed = self.nodes[node.index()].spec.observed;
         for (at, block) in layout.run_blocks(run).enumerate() {
             let Some(watch) = self.watch(end) else {
                 return;
@@ -115,6 +117,9 @@ impl World {
             self.unrequest(node, one, usize::from(open));
             let stats = &mut self.nodes[node.index()].stats;
             stats.on_received(&layout, one);
+            if observed {
+                stats.note_giver(now, from, block.len());
+            }
             let honest = honest_tag(run.piece().get(), block.index());
             let tag = tags
                 .and_then(|tags| tags.get(at))
@@ -173,7 +178,7 @@ impl World {
         let event = Event::Incoming {
             conn: dunlin_engine::event::ConnKey(u64::from(end.connection())),
             remote: self.ephemeral_addr(end),
-            handshake: self.handshake(from.0),
+            handshake: self.handshake(from.0, to),
         };
         self.tell(to, event);
     }
@@ -204,7 +209,8 @@ impl World {
         let (node, remote) = (self.net.node(end), self.net.node(end.other()));
         self.net.open(end, not_before);
         let pieces = self.content.layout.pieces();
-        self.watches[end.0 as usize] = Some(Box::new(Watch::new(pieces, true)));
+        self.watches[end.0 as usize] =
+            Some(Box::new(Watch::new(pieces, self.both_fast(node, remote))));
         let addr = match how {
             Direction::Incoming => self.ephemeral_addr(end.other()),
             Direction::Outgoing => PeerAddr::Tcp(listen_addr(remote)),
@@ -219,7 +225,7 @@ impl World {
                     torrent: TORRENT,
                     remote: addr,
                     direction: how,
-                    handshake: self.handshake(remote),
+                    handshake: self.handshake(remote, node),
                 };
                 self.judge_connections(node);
                 match how {

@@ -173,6 +173,7 @@ impl World {
                     node == changed && self.nodes[node.index()].disk.pieces_whole() >= pieces
                 }
                 When::Sent { node, bytes } => node == changed && self.net.payload_up(node) >= bytes,
+                When::Replicated => self.stats.seed_bytes_at_first_replica.is_some(),
                 When::Complete(node) => {
                     node == changed && self.nodes[node.index()].stats.completed_at.is_some()
                 }

@@ -1,0 +1,87 @@
+//! Peers that lie, stall, flood and send garbage.
+
+use dunlin_sim::scenario::KIB;
+use dunlin_sim::{Content, Hostile, NodeId, Report, Swarm};
+
+fn beset(seed: u64, leeches: u32, count: u32, kind: Hostile) -> Report {
+    Swarm::new(seed, &Content::new(64, 256 * KIB), leeches)
+        .hostile(count, kind)
+        .at_most(3600)
+        .run()
+        .expect_all_oracles()
+}
+
+#[test]
+fn three_liars_never_get_the_honest_seed_banned() {
+    for seed in 1..=50 {
+        let liar = Hostile::Liar { percent: 10 };
+        let report = Swarm::new(seed, &Content::new(32, 128 * KIB), 1)
+            .hostile(3, liar)
+            .at_most(3600)
+            .run()
+            .expect_all_oracles();
+        assert!(report.banned().all(|(_, peer)| peer.0 > 1), "seed {seed}");
+        assert!(report.t_all_s.is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn liars_are_found_out_and_banned() {
+    for percent in [2, 10, 50, 100] {
+        let report = beset(percent, 4, 9, Hostile::Liar { percent });
+        let liars: std::collections::BTreeSet<NodeId> =
+            report.banned().map(|(_, peer)| peer).collect();
+        if percent >= 10 {
+            assert!(liars.len() >= 7, "{percent} %: {liars:?}");
+        }
+        let waste = report.wasted_bytes as f64 / (4.0 * report.bytes as f64);
+        assert!(waste <= 1.0, "{percent} %: waste {waste}");
+    }
+}
+
+#[test]
+fn seeds_that_never_answer_do_not_stop_the_download() {
+    let clean = beset(1, 4, 0, Hostile::Staller).t_all_s.unwrap();
+    let report = beset(1, 4, 8, Hostile::Staller);
+    let t_all = report.t_all_s.unwrap();
+    // A stalled request is worth a minute's patience, not more.
+    assert!(t_all < clean + 130.0, "{t_all} s against {clean} s");
+}
+
+#[test]
+fn seeds_that_never_unchoke_cost_nothing() {
+    let clean = beset(2, 4, 0, Hostile::NeverUnchoke).t_all_s.unwrap();
+    let t_all = beset(2, 4, 8, Hostile::NeverUnchoke).t_all_s.unwrap();
+    assert!(t_all < 1.4 * clean, "{t_all} s against {clean} s");
+}
+
+#[test]
+fn a_peer_that_rejects_is_asked_ever_less() {
+    let clean = beset(3, 2, 0, Hostile::Rejecter).t_all_s.unwrap();
+    let report = beset(3, 2, 3, Hostile::Rejecter);
+    let t_all = report.t_all_s.unwrap();
+    assert!(t_all < 1.3 * clean, "{t_all} s against {clean} s");
+    for node in &report.nodes[1..=2] {
+        let needed = report.bytes / u64::from(16 * KIB);
+        let wasted = node.stats.requests.saturating_sub(needed) as f64;
+        // At most ten re-requests a second a peer (threats.md, goal 9).
+        assert!(wasted <= 10.0 * 3.0 * t_all, "{wasted} in {t_all} s");
+    }
+}
+
+#[test]
+fn a_flood_of_requests_is_bounded_and_harms_nobody() {
+    let clean = beset(4, 4, 0, Hostile::RequestFlood).t_all_s.unwrap();
+    let report = beset(4, 4, 4, Hostile::RequestFlood);
+    let t_all = report.t_all_s.unwrap();
+    assert!(t_all < 1.25 * clean, "{t_all} s against {clean} s");
+}
+
+#[test]
+fn garbage_ends_the_connection_and_nothing_else() {
+    for kind in [Hostile::GarbageHaves, Hostile::Pusher, Hostile::Flapper] {
+        let clean = beset(5, 4, 0, kind).t_all_s.unwrap();
+        let t_all = beset(5, 4, 6, kind).t_all_s.unwrap();
+        assert!(t_all < 1.5 * clean, "{kind:?}: {t_all} s against {clean} s");
+    }
+}
