@@ -387,11 +387,15 @@ pub fn parse(words: Vec<std::ffi::OsString>) -> Result<Cli, Refusal> {
     }
     Cli::try_parse_from(words).map_err(|error| {
         use clap::error::ErrorKind;
-        match error.kind() {
-            ErrorKind::DisplayHelp
-            | ErrorKind::DisplayVersion
-            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Refusal::Text(Box::new(error)),
-            _ => Refusal::Wrong(Failure::usage(one_line(&error))),
+        let texts = [
+            ErrorKind::DisplayHelp,
+            ErrorKind::DisplayVersion,
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
+        ];
+        if texts.contains(&error.kind()) {
+            Refusal::Text(Box::new(error))
+        } else {
+            Refusal::Wrong(Failure::usage(one_line(&error)))
         }
     })
 }

@@ -1,6 +1,9 @@
 //! The commands, one file each: what was typed becomes what is done.
 
 pub mod create;
+pub mod get;
+pub mod peer;
+pub mod seed;
 pub mod show;
 pub mod tracker;
 pub mod verify;

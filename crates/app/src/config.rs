@@ -31,9 +31,12 @@ enum Origin {
 impl Config {
     /// Adds what the file says. A file that was named must exist.
     pub fn add_file(&mut self, path: &Path) -> Result<(), Failure> {
-        let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::InvalidData => bad(path, "is not text"),
-            _ => Failure::io(path, &error),
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::InvalidData {
+                bad(path, "is not text")
+            } else {
+                Failure::io(path, &error)
+            }
         })?;
         let table: toml::Table = toml::from_str(&text).map_err(|error| {
             let line = error

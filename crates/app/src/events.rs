@@ -1,5 +1,7 @@
 //! `--json-lines`: one event a line on stdout, for programs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dunlin_metainfo::InfoHash;
@@ -13,6 +15,8 @@ use crate::screen;
 pub struct Events {
     on: bool,
     start: Instant,
+    /// The time of the last event, in microseconds: time never goes back on stdout.
+    last: Arc<AtomicU64>,
 }
 
 impl Events {
@@ -20,6 +24,7 @@ impl Events {
         Self {
             on,
             start: Instant::now(),
+            last: Arc::default(),
         }
     }
 
@@ -53,7 +58,9 @@ impl Events {
         if !self.on {
             return Ok(());
         }
-        screen::out(&line(event, at.as_secs_f64(), info_hash, body()))
+        let at = u64::try_from(at.min(self.now()).as_micros()).unwrap_or(u64::MAX);
+        let at = self.last.fetch_max(at, Ordering::Relaxed).max(at);
+        screen::out(&line(event, at as f64 / 1e6, info_hash, body()))
     }
 
     /// Something went wrong and the work goes on.

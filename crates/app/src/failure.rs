@@ -4,6 +4,8 @@
 //! below `main` ends the process.
 
 use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use dunlin_engine::event::{DiskError, DiskErrorKind};
 
@@ -78,24 +80,29 @@ impl Failure {
     }
 
     /// An error of the file system, at `path`.
-    pub fn io(path: &std::path::Path, error: &std::io::Error) -> Self {
-        use std::io::ErrorKind;
-        let shown = path.display();
-        match error.kind() {
-            ErrorKind::NotFound => Self::new(Code::NotFound, format!("{shown}: no such file")),
-            ErrorKind::PermissionDenied => Self::new(
+    pub fn io(path: &Path, error: &io::Error) -> Self {
+        let known = [
+            (ErrorKind::NotFound, Code::NotFound, "no such file"),
+            (ErrorKind::AlreadyExists, Code::Conflict, "exists already"),
+            (
+                ErrorKind::PermissionDenied,
                 Code::Disk,
-                format!("{shown}: permission denied; choose another place or change its mode"),
+                "permission denied; choose another place or change its mode",
             ),
-            ErrorKind::StorageFull => Self::new(
+            (
+                ErrorKind::StorageFull,
                 Code::Disk,
-                format!("{shown}: the disk is full; free some space"),
+                "the disk is full; free some space",
             ),
-            ErrorKind::AlreadyExists => {
-                Self::new(Code::Conflict, format!("{shown}: exists already"))
-            }
-            _ => Self::new(Code::Disk, format!("{shown}: {}", system_words(error))),
-        }
+        ];
+        let (code, words) = known
+            .into_iter()
+            .find(|(kind, ..)| *kind == error.kind())
+            .map_or_else(
+                || (Code::Disk, system_words(error)),
+                |(_, code, words)| (code, words.to_owned()),
+            );
+        Self::new(code, format!("{}: {words}", path.display()))
     }
 }
 
@@ -129,7 +136,7 @@ pub fn disk_failure(error: &DiskError) -> Failure {
 }
 
 /// What the system said, lower case, without its number.
-pub fn system_words(error: &std::io::Error) -> String {
+pub fn system_words(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();
@@ -150,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_system_speaks_lower_case_and_without_numbers() {
-        let error = std::io::Error::from_raw_os_error(28);
+        let error = io::Error::from_raw_os_error(28);
         assert_eq!(system_words(&error), "no space left on device");
     }
 }

@@ -18,9 +18,13 @@ mod options;
 mod progress;
 mod quantity;
 mod screen;
+mod select;
+mod settings;
 mod signals;
 mod source;
+mod story;
 mod torrent_maker;
+mod transfer;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -57,13 +61,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
         global: cli.global,
     };
     match cli.command {
+        Command::Get(args) => cli::get::run(&args, context),
+        Command::Seed(args) => cli::seed::run(&args, context),
         Command::Create(args) => cli::create::run(args, &context),
         Command::Show(args) => cli::show::run(&args, &context),
         Command::Verify(args) => cli::verify::run(&args, &context),
+        Command::Peer(args) => cli::peer::run(&args, context),
         Command::Tracker(args) => cli::tracker::run(args, context),
-        Command::Get(_) | Command::Seed(_) | Command::Peer(_) | Command::Demo(_) => {
-            Err(Failure::usage("not built yet"))
-        }
+        Command::Demo(_) => Err(Failure::usage("not built yet")),
         Command::Options => screen::out(options::markdown().trim_end()),
     }
 }

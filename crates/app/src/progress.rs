@@ -48,7 +48,7 @@ impl Progress {
         self.last = Instant::now();
         if on_terminal {
             self.drawn = true;
-            screen::draw(live());
+            screen::draw(&live());
         } else {
             for line in line() {
                 screen::note(&line);

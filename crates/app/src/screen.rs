@@ -75,7 +75,7 @@ pub fn look() -> Look {
 }
 
 /// Replaces the live area. Does nothing without a terminal.
-pub fn draw(lines: Vec<String>) {
+pub fn draw(lines: &[String]) {
     let look = look();
     if !look.live {
         return;
@@ -89,7 +89,7 @@ pub fn draw(lines: Vec<String>) {
 
 /// Takes the live area away.
 pub fn clear() {
-    draw(Vec::new());
+    draw(&[]);
 }
 
 /// One line on stderr, above the live area.

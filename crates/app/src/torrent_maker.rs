@@ -27,9 +27,10 @@ pub fn piece_len(tree: &Tree, asked: Option<u64>) -> Result<PieceLen, Failure> {
         None => PieceLen::auto(&tree.content),
     }
     .map_err(|error| {
-        let code = match error {
-            CreateError::PieceLength(_) => Code::Usage,
-            _ => Code::BadInput,
+        let code = if matches!(error, CreateError::PieceLength(_)) {
+            Code::Usage
+        } else {
+            Code::BadInput
         };
         Failure::new(code, error)
     })
@@ -61,13 +62,15 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let temporary: PathBuf = path.with_file_name(name);
     let result = write_and_link(&temporary, path, bytes);
     let _ = fs::remove_file(&temporary);
-    result.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => exists(path),
-        io::ErrorKind::NotFound => Failure::new(
-            Code::NotFound,
-            format!("{}: the folder to write to does not exist", path.display()),
-        ),
-        _ => Failure::io(path, &error),
+    result.map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            exists(path)
+        } else if error.kind() == io::ErrorKind::NotFound {
+            let line = format!("{}: the folder to write to does not exist", path.display());
+            Failure::new(Code::NotFound, line)
+        } else {
+            Failure::io(path, &error)
+        }
     })
 }
 

@@ -102,6 +102,29 @@ pub enum Alert {
     },
 }
 
+impl Alert {
+    /// Whose story this is.
+    pub fn torrent(&self) -> TorrentKey {
+        match self {
+            Self::Connected { torrent, .. }
+            | Self::Disconnected { torrent, .. }
+            | Self::DialFailed { torrent, .. }
+            | Self::PieceDone { torrent, .. }
+            | Self::PieceFailed { torrent, .. }
+            | Self::PeerBanned { torrent, .. }
+            | Self::Preferred { torrent, .. }
+            | Self::Choke { torrent, .. }
+            | Self::Interest { torrent, .. }
+            | Self::FileCompleted { torrent, .. }
+            | Self::Complete { torrent, .. }
+            | Self::Announced { torrent, .. }
+            | Self::AnnounceFailed { torrent, .. }
+            | Self::TrackerWarning { torrent, .. }
+            | Self::DiskFailed { torrent, .. } => *torrent,
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
     Us,

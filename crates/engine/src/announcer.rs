@@ -88,11 +88,6 @@ impl Announcer {
         }
     }
 
-    /// When the next announce is due, for people.
-    pub fn next_at(&self) -> Option<Instant> {
-        self.deadline()
-    }
-
     /// What to announce now. The answer comes to [`on_reply`](Self::on_reply) or
     /// [`on_failure`](Self::on_failure).
     pub fn poll(&mut self, now: Instant) -> Option<(TrackerKey, String, AnnounceEvent)> {

@@ -75,6 +75,10 @@ enum State {
         handshake: Handshake,
         residual: Vec<u8>,
     },
+    /// We dialled ourselves. The other end is told who we are, and hangs up.
+    Mirror {
+        outgoing: Vec<u8>,
+    },
     Dialling {
         torrent: TorrentKey,
         info_hash: InfoHash,
@@ -153,13 +157,13 @@ impl Hub {
     /// Bytes that wait to be sent.
     pub fn outgoing(&self, conn: ConnKey) -> &[u8] {
         match self.conns.get(&conn).map(|conn| &conn.state) {
-            Some(State::Dialled { outgoing, .. }) => outgoing,
+            Some(State::Dialled { outgoing, .. } | State::Mirror { outgoing }) => outgoing,
             Some(State::Accepted(_) | State::Asked { .. } | State::Dialling { .. }) | None => &[],
         }
     }
 
     pub fn sent(&mut self, conn: ConnKey, n: usize) {
-        if let Some(State::Dialled { outgoing, .. }) =
+        if let Some(State::Dialled { outgoing, .. } | State::Mirror { outgoing }) =
             self.conns.get_mut(&conn).map(|conn| &mut conn.state)
         {
             outgoing.drain(..n.min(outgoing.len()));
@@ -182,12 +186,12 @@ impl Hub {
                     Step::Wait
                 };
             }
-            State::Dialling { .. } => return Step::Wait,
+            State::Dialling { .. } | State::Mirror { .. } => return Step::Wait,
         };
         match decoder.feed(&mut rest) {
             Ok(None) => Step::Wait,
             Ok(Some(handshake)) if handshake.peer_id == self.peer_id => {
-                self.fail(conn, CloseReason::SelfConnection)
+                self.on_self(conn, handshake.info_hash)
             }
             Ok(Some(handshake)) => self.on_handshake(conn, handshake, rest),
             Err(violation) => self.fail(conn, CloseReason::Violation(violation)),
@@ -223,7 +227,7 @@ impl Hub {
     pub fn closed(&mut self, conn: ConnKey, reason: CloseReason) -> Option<Failure> {
         let entry = self.remove(conn)?;
         let dialled = match entry.state {
-            State::Accepted(_) | State::Asked { .. } => None,
+            State::Accepted(_) | State::Asked { .. } | State::Mirror { .. } => None,
             State::Dialling { torrent, .. } | State::Dialled { torrent, .. } => {
                 Some((torrent, entry.remote))
             }
@@ -250,7 +254,7 @@ impl Hub {
     pub fn dials_of(&self, gone: TorrentKey) -> Vec<ConnKey> {
         let of_torrent = |conn: &Conn| match conn.state {
             State::Dialling { torrent, .. } | State::Dialled { torrent, .. } => torrent == gone,
-            State::Accepted(_) | State::Asked { .. } => false,
+            State::Accepted(_) | State::Asked { .. } | State::Mirror { .. } => false,
         };
         let dials = self.conns.iter().filter(|(_, conn)| of_torrent(conn));
         dials.map(|(&conn, _)| conn).collect()
@@ -290,7 +294,7 @@ impl Hub {
                     reason: CloseReason::WrongInfoHash,
                 })
             }
-            State::Accepted(_) | State::Asked { .. } => {
+            State::Accepted(_) | State::Asked { .. } | State::Mirror { .. } => {
                 let remote = entry.remote;
                 entry.state = State::Asked {
                     handshake: theirs,
@@ -303,6 +307,19 @@ impl Hub {
                     handshake: theirs,
                 }
             }
+        }
+    }
+
+    fn on_self(&mut self, conn: ConnKey, info_hash: InfoHash) -> Step {
+        let peer_id = self.peer_id;
+        match self.conns.get_mut(&conn) {
+            Some(entry) if entry.is_incoming() => {
+                entry.state = State::Mirror {
+                    outgoing: ours(info_hash, peer_id).encode().to_vec(),
+                };
+                Step::Wait
+            }
+            Some(_) | None => self.fail(conn, CloseReason::SelfConnection),
         }
     }
 
@@ -335,7 +352,7 @@ impl Hub {
 impl Conn {
     fn is_incoming(&self) -> bool {
         match self.state {
-            State::Accepted(_) | State::Asked { .. } => true,
+            State::Accepted(_) | State::Asked { .. } | State::Mirror { .. } => true,
             State::Dialling { .. } | State::Dialled { .. } => false,
         }
     }

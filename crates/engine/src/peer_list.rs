@@ -251,7 +251,8 @@ impl PeerList {
 
     /// Somebody is ready to be dialled who was never tried.
     pub fn has_untried(&self) -> bool {
-        !self.untried.is_empty() || matches!(self.ready.first(), Some((Rank::User, None, _)))
+        self.untried.iter().any(|addr| self.may_dial(*addr))
+            || matches!(self.ready.first(), Some((Rank::User, None, _)))
     }
 
     /// Dialable addresses, connected or not.

@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use dunlin_proto::time::Instant;
 
-use crate::event::PeerKey;
-
 /// A token bucket. One token is one byte.
 #[derive(Clone, Debug)]
 pub struct RateLimiter {
@@ -64,8 +62,8 @@ impl RateLimiter {
     /// `bytes` that were taken did not go.
     pub fn refund(&mut self, bytes: u64) {
         if self.limit.is_some() {
-            let level = self.level.saturating_add(i128::from(bytes) * MILLION);
-            self.level = level.min(self.depth());
+            // What is above the depth goes at the next refill.
+            self.level = self.level.saturating_add(i128::from(bytes) * MILLION);
         }
     }
 
@@ -120,58 +118,6 @@ pub fn take_of(levels: &mut [&mut RateLimiter], bytes: u64) {
 /// When `want` bytes may go under each of `levels`. `None` when all are unlimited.
 pub fn next_at_of(levels: &[&RateLimiter], want: u64) -> Option<Instant> {
     levels.iter().filter_map(|level| level.next_at(want)).max()
-}
-
-/// Divides what may go among those who ask, a block each in turn, and remembers whose turn it is.
-#[derive(Clone, Debug, Default)]
-pub struct FairShare {
-    /// Served last.
-    last: Option<PeerKey>,
-}
-
-impl FairShare {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// `asking` holds each peer and the bytes it could use. Answers with who gets how much. Together
-    /// that is at most `available`, but the last one's block is not cut: it may exceed it by less
-    /// than a block.
-    pub fn divide(&mut self, available: u64, asking: &[(PeerKey, u64)]) -> Vec<(PeerKey, u64)> {
-        let mut order: Vec<_> = asking.iter().map(|&(peer, want)| (peer, want, 0)).collect();
-        order.sort_unstable_by_key(|&(peer, ..)| (Some(peer) <= self.last, peer));
-        let total = asking
-            .iter()
-            .fold(0, |sum: u64, &(_, want)| sum.saturating_add(want));
-        if total <= available {
-            return asking
-                .iter()
-                .copied()
-                .filter(|&(_, want)| want > 0)
-                .collect();
-        }
-        let mut left = available;
-        let mut progress = true;
-        while left > 0 && progress {
-            progress = false;
-            for (peer, want, given) in &mut order {
-                let portion = BLOCK_AND_HEADER.min(*want);
-                if portion == 0 || left == 0 {
-                    continue;
-                }
-                *want -= portion;
-                *given += portion;
-                left = left.saturating_sub(portion);
-                self.last = Some(*peer);
-                progress = true;
-            }
-        }
-        order.retain(|&(.., given)| given > 0);
-        order
-            .into_iter()
-            .map(|(peer, _, given)| (peer, given))
-            .collect()
-    }
 }
 
 /// A block and its `piece` header (BEP 3): the least that can go.

@@ -76,7 +76,7 @@ impl RateMeter {
             let Some(bucket) = second.checked_sub(age) else {
                 break;
             };
-            if bucket > self.newest || self.newest - bucket >= BUCKETS as u64 {
+            if bucket > self.newest {
                 continue;
             }
             // Of the oldest second, what the window still covers.

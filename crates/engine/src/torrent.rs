@@ -491,7 +491,7 @@ impl Torrent {
                 .iter()
                 .map(|(key, peer)| self.peer_snapshot(*key, peer, now))
                 .collect(),
-            known_peers: self.peer_list.len(),
+            known_peers: self.peer_list.idle_len(),
         }
     }
 

@@ -180,6 +180,7 @@ fn left(deadline: Instant) -> Result<Duration, HttpError> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the list of errors is open")]
 fn io_error(error: io::Error) -> HttpError {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => HttpError::Refused,

@@ -1,18 +1,27 @@
 //! A real computer for the engine: sockets, files, threads, the clock.
 //!
 //! One loop thread owns the session and all sockets; disk workers and tracker helpers have theirs.
-//! [`handle::start`] starts it all, and the [`Handle`](handle::Handle) talks to it.
+//! [`handle::start`] starts it all, and the [`Handle`] talks to it.
 
 pub mod check;
 pub mod disk;
-#[allow(dead_code)]
 mod dns;
-#[allow(dead_code)]
+pub mod handle;
 mod http;
+mod notices;
+mod poller;
+mod run;
 mod state;
 pub mod storage;
-#[expect(dead_code, reason = "the loop that uses it comes next")]
+mod tcp;
 mod trackers;
+
+pub use handle::{AddRequest, Handle, HostConfig, HostError, start};
+pub use notices::Notice;
+pub use tcp::{Listen, ListenError};
+
+#[cfg(test)]
+mod tests;
 
 /// What the system said, lower case and without its number.
 fn words(error: &std::io::Error) -> String {

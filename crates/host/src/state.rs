@@ -123,8 +123,8 @@ pub(crate) enum Loaded {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    #[error("{}: locked", .0.display())]
-    Locked(PathBuf),
+    #[error("locked")]
+    Locked,
     #[error("{}: version {version}", path.display())]
     Newer { path: PathBuf, version: u32 },
     #[error(transparent)]
@@ -136,8 +136,8 @@ pub(crate) enum OpenError {
 pub(crate) struct StateFile {
     name: PathBuf,
     file: File,
-    /// What a power cut would leave of it, as far as we made sure.
-    synced: Option<Bitfield>,
+    /// The synced pieces that it would still claim after a power cut.
+    synced: Bitfield,
     /// Whether the name stands for saved data.
     holds_data: bool,
 }
@@ -158,7 +158,7 @@ impl StateFile {
         let mut state = Self {
             name,
             file,
-            synced: None,
+            synced: Bitfield::new(pieces),
             holds_data: !bytes.is_empty(),
         };
         if bytes.is_empty() {
@@ -172,7 +172,7 @@ impl StateFile {
                     && saved.resume.written.len() == pieces
                     && saved.files.len() == files =>
             {
-                state.synced = Some(saved.resume.synced.clone());
+                state.synced = saved.resume.synced.clone();
                 Ok((state, Loaded::Saved(Box::new(saved))))
             }
             Ok(_) | Err(DecodeError::Unreadable) => {
@@ -188,7 +188,7 @@ impl StateFile {
     pub(crate) fn save(&mut self, folder: &Folder, saved: &Saved) -> Result<(), DiskError> {
         let temporary = suffixed(&self.name, TEMPORARY, 0);
         folder.remove_file(&temporary)?;
-        let durable = self.synced.as_ref() != Some(&saved.resume.synced);
+        let durable = self.synced != saved.resume.synced;
         let replaced =
             write_temporary(folder, &temporary, &saved.encode(), durable).and_then(|file| {
                 folder.rename(&temporary, &self.name, Existing::Replace)?;
@@ -205,7 +205,7 @@ impl StateFile {
         self.holds_data = true;
         if durable {
             folder.sync_parent(&self.name)?;
-            self.synced = Some(saved.resume.synced.clone());
+            self.synced = saved.resume.synced.clone();
         }
         Ok(())
     }
@@ -215,7 +215,7 @@ impl StateFile {
         folder.remove_file(&suffixed(&self.name, TEMPORARY, 0))?;
         folder.remove_file(&self.name)?;
         self.holds_data = false;
-        self.synced = None;
+        self.synced = Bitfield::new(self.synced.len());
         Ok(())
     }
 
@@ -275,7 +275,7 @@ fn open_locked(folder: &Folder, name: &Path) -> Result<File, OpenError> {
     for _ in 0..LOCK_ATTEMPTS {
         let file = folder.open_or_create(name)?;
         if !lock(&file).map_err(told)? {
-            return Err(OpenError::Locked(path));
+            return Err(OpenError::Locked);
         }
         let held = stamp(&file).map_err(told)?;
         let named = folder.look(name)?;
@@ -285,7 +285,7 @@ fn open_locked(folder: &Folder, name: &Path) -> Result<File, OpenError> {
             return Ok(file);
         }
     }
-    Err(OpenError::Locked(path))
+    Err(OpenError::Locked)
 }
 
 fn read_all(file: &File) -> std::io::Result<Vec<u8>> {

@@ -25,7 +25,7 @@ use dunlin_engine::event::DiskError;
 use dunlin_engine::resume::Resume;
 
 use crate::check::{CheckError, CheckReport};
-use crate::state::{OpenError, StateFile};
+use crate::state::StateFile;
 
 use content::Content;
 use files::StoredFile;
@@ -126,16 +126,6 @@ impl From<CheckError> for StorageError {
     }
 }
 
-impl From<OpenError> for StorageError {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Locked(path) => Self::Locked { path },
-            OpenError::Newer { path, version } => Self::NewerState { path, version },
-            OpenError::Disk(error) => Self::Disk(error),
-        }
-    }
-}
-
 /// The files of one torrent. The download's locks are held for as long as it lives.
 #[derive(Debug)]
 pub struct Storage {
@@ -179,3 +169,6 @@ pub(crate) enum Name {
     Part,
     Final,
 }
+
+#[cfg(test)]
+mod tests;

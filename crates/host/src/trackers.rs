@@ -14,6 +14,7 @@ use dunlin_engine::event::{TrackerFailure, TrackerKey};
 use dunlin_proto::tracker::{AnnounceEvent, AnnounceRequest, AnnounceResponse};
 
 use crate::http;
+use crate::poller::Wake;
 
 #[derive(Debug)]
 pub(crate) struct Announce {
@@ -33,26 +34,34 @@ pub(crate) struct Reply {
 
 pub(crate) struct Trackers {
     queue: Queue,
-    done: Sender<Reply>,
+    outbox: Outbox,
     replies: Receiver<Reply>,
-    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// Where helper threads put their answers.
+#[derive(Clone)]
+struct Outbox {
+    replies: Sender<Reply>,
+    wake: Wake,
 }
 
 impl Trackers {
-    pub(crate) fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Self {
-        let (done, replies) = mpsc::channel();
+    pub(crate) fn new(wake: Wake) -> Self {
+        let (sender, replies) = mpsc::channel();
         Self {
             queue: Queue::default(),
-            done,
+            outbox: Outbox {
+                replies: sender,
+                wake,
+            },
             replies,
-            wake,
         }
     }
 
     pub(crate) fn announce(&mut self, announce: Announce) {
         if let Some(announce) = self.queue.push(announce) {
-            let message = "too many announces wait already".to_owned();
-            self.reply(announce, message);
+            let why = "too many announces wait already";
+            self.outbox.fail(&announce, String::new(), why);
         }
         self.start();
     }
@@ -67,58 +76,45 @@ impl Trackers {
     /// Starts what may run now.
     fn start(&mut self) {
         while let Some((host, announce)) = self.queue.pop() {
-            let (done, wake) = (self.done.clone(), self.wake.clone());
-            let url = announce.url.clone();
-            let (torrent, tracker) = (announce.torrent, announce.tracker);
-            let on_thread = host.clone();
-            let spawned = thread::Builder::new()
-                .name("tracker".to_owned())
-                .stack_size(STACK_LEN)
-                .spawn(move || {
-                    let result = http::announce(&url, &announce.request);
-                    let reply = Reply {
-                        torrent,
-                        tracker,
-                        result,
-                        host: on_thread,
-                    };
-                    // Nobody listens any more when the program is about to end.
-                    if done.send(reply).is_ok() {
-                        wake();
-                    }
-                });
-            if let Err(error) = spawned {
-                let result = Err(failure(crate::words(&error)));
-                let reply = Reply {
-                    torrent,
-                    tracker,
-                    result,
-                    host,
-                };
-                if self.done.send(reply).is_ok() {
-                    (self.wake)();
-                }
+            let announce = Arc::new(announce);
+            let (outbox, asked, asked_host) = (self.outbox.clone(), announce.clone(), host.clone());
+            let ask = move || {
+                let result = http::announce(&asked.url, &asked.request);
+                outbox.send(&asked, asked_host, result);
+            };
+            let thread = thread::Builder::new().name("tracker".to_owned());
+            if let Err(error) = thread.stack_size(STACK_LEN).spawn(ask) {
+                self.outbox.fail(&announce, host, &crate::words(&error));
             }
-        }
-    }
-
-    fn reply(&mut self, announce: Announce, message: String) {
-        let reply = Reply {
-            torrent: announce.torrent,
-            tracker: announce.tracker,
-            result: Err(failure(message)),
-            host: String::new(),
-        };
-        if self.done.send(reply).is_ok() {
-            (self.wake)();
         }
     }
 }
 
-fn failure(message: String) -> TrackerFailure {
-    TrackerFailure {
-        message,
-        refused: false,
+impl Outbox {
+    fn send(
+        &self,
+        asked: &Announce,
+        host: String,
+        result: Result<AnnounceResponse, TrackerFailure>,
+    ) {
+        let reply = Reply {
+            torrent: asked.torrent,
+            tracker: asked.tracker,
+            result,
+            host,
+        };
+        // Nobody listens any more when the program is about to end.
+        if self.replies.send(reply).is_ok() {
+            (self.wake)();
+        }
+    }
+
+    fn fail(&self, asked: &Announce, host: String, why: &str) {
+        let failure = TrackerFailure {
+            message: why.to_owned(),
+            refused: false,
+        };
+        self.send(asked, host, Err(failure));
     }
 }
 

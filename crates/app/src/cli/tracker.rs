@@ -1,5 +1,7 @@
 //! `dunlin tracker`: runs a tracker until it is interrupted.
 
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use dunlin_tracker::{Config, Error, Server};
@@ -27,7 +29,15 @@ pub fn run(args: Tracker, mut context: Context) -> Result<(), Failure> {
     let addr = server.addr();
     let events = Events::new(args.json_lines);
     events.emit("listening", None, || json!({ "addr": addr.to_string() }))?;
-    tracing::info!("announce URL: http://{addr}/announce");
+    let shown = if addr.ip().is_unspecified() {
+        format!(
+            "http://127.0.0.1:{0}/announce here, http://ADDRESS:{0}/announce for others",
+            addr.port()
+        )
+    } else {
+        format!("http://{addr}/announce")
+    };
+    tracing::info!(target: "dunlin", "announce URL: {shown}");
     while !interrupt.is_set() {
         std::thread::sleep(TICK);
     }
@@ -44,22 +54,19 @@ pub fn start(config: Config) -> Result<Server, Failure> {
     })
 }
 
-/// The same words for every socket that we open.
-pub fn cannot_listen(addr: std::net::SocketAddr, error: &std::io::Error) -> Failure {
-    use std::io::ErrorKind;
-    match error.kind() {
-        ErrorKind::AddrInUse => Failure::new(
-            Code::Conflict,
-            format!("{addr}: the port is in use; choose another one"),
-        ),
-        ErrorKind::AddrNotAvailable => Failure::new(
-            Code::NotFound,
-            format!("{addr}: this machine has no such address; choose another one"),
-        ),
-        ErrorKind::PermissionDenied => Failure::new(
-            Code::Refused,
-            format!("{addr}: not allowed; choose a port above 1023"),
-        ),
-        _ => Failure::new(Code::Other, format!("{addr}: {}", system_words(error))),
+fn cannot_listen(addr: SocketAddr, error: &io::Error) -> Failure {
+    let kind = error.kind();
+    if kind == io::ErrorKind::AddrInUse {
+        let line =
+            format!("{addr}: another program listens there; choose another port with --http");
+        Failure::new(Code::Conflict, line)
+    } else if kind == io::ErrorKind::AddrNotAvailable {
+        let line = format!("{addr}: this machine has no such address; choose another one");
+        Failure::new(Code::NotFound, line)
+    } else if kind == io::ErrorKind::PermissionDenied {
+        let line = format!("{addr}: not allowed; choose a port above 1023");
+        Failure::new(Code::Refused, line)
+    } else {
+        Failure::new(Code::Other, format!("{addr}: {}", system_words(error)))
     }
 }

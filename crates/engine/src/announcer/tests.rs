@@ -66,7 +66,7 @@ impl Story {
     }
 
     fn wait_until_due(&self) -> Duration {
-        self.announcer.next_at().unwrap().since(self.now)
+        self.announcer.deadline().unwrap().since(self.now)
     }
 }
 
@@ -190,10 +190,7 @@ fn when_all_trackers_fail_they_rest_for_a_time_that_doubles_up_to_half_an_hour()
             "round {round}: {rest} s"
         );
     }
-    assert!(
-        rests.windows(2).any(|pair| pair[1] != pair[0] * 2.0),
-        "no jitter"
-    );
+    assert!(rests.iter().any(|rest| rest.fract() != 0.0), "no jitter");
     // An answer makes them forget it.
     story.fail();
     story.succeed();
@@ -343,7 +340,9 @@ fn who_starves_late_announces_at_once_and_a_near_announce_is_not_put_off() {
 fn starving_disturbs_neither_a_rest_nor_a_request_nor_the_end() {
     let mut story = story("a");
     story.announcer.want_peers(story.now);
-    story.fail();
+    for _ in 0..6 {
+        story.fail();
+    }
     let due = story.announcer.deadline();
     story.announcer.want_peers(story.now + secs(1));
     assert_eq!(story.announcer.deadline(), due);

@@ -282,6 +282,33 @@ fn regular_rounds_are_one_interval_apart_and_optimistic_ones_have_their_own() {
 }
 
 #[test]
+fn a_round_for_the_optimistic_slot_leaves_the_preferred_ones_alone() {
+    let mut swarm = swarm(
+        LEECHING,
+        2,
+        "1 i 30 0\n 2 i 20 0\n 3 i 10 0\n 4 i 0 0\n 5 i 0 0",
+    );
+    let preferred = swarm.round().preferred;
+    assert_eq!(preferred, [(PeerKey(1), 30), (PeerKey(2), 20)]);
+    let optimistic = swarm.choker.optimistic().unwrap();
+    let third = PeerKey(3 + u64::from(optimistic == PeerKey(3)));
+    swarm.peer(third.0).down_rate = 900;
+    swarm.choker.next_unchoking = at(2000);
+    swarm.now = swarm.choker.deadline();
+    let round = swarm.round_now();
+    assert!(!round.regular);
+    assert_eq!(round.preferred, preferred);
+    assert_ne!(round.optimistic, Some(optimistic));
+    // But a slot that became free is filled.
+    swarm.peer(third.0).down_rate = 25;
+    swarm.leave(PeerKey(1));
+    let round = swarm.round();
+    assert!(!round.regular);
+    assert_eq!(round.preferred, [(third, 25), (PeerKey(2), 20)]);
+    assert!(swarm.regular_round().regular);
+}
+
+#[test]
 fn a_late_round_is_followed_by_a_whole_interval() {
     let mut swarm = idle_swarm(LEECHING, 2, 3);
     swarm.round();
@@ -308,6 +335,34 @@ fn the_optimistic_slot_reaches_everybody() {
         }
     }
     assert_eq!(had, [2, 3, 4, 5, 6].map(PeerKey).into());
+}
+
+#[test]
+fn the_optimistic_slot_goes_to_a_choked_peer_if_there_is_one() {
+    for seed in 0..20 {
+        let mut swarm = swarm(LEECHING, 1, "1 i 900 0\n 2 iu 100 0\n 3 iu 50 0\n 4 i 0 0");
+        swarm.rng = Rng::new(seed);
+        assert_eq!(swarm.round().optimistic, Some(PeerKey(4)));
+    }
+}
+
+#[test]
+fn when_nobody_is_choked_it_goes_to_one_that_just_lost_its_slot() {
+    for seed in 0..20 {
+        let mut swarm = swarm(LEECHING, 1, "1 i 900 0\n 2 i 0 0");
+        swarm.rng = Rng::new(seed);
+        assert_eq!(swarm.round().optimistic, Some(PeerKey(2)));
+        swarm.peers.push(Candidate {
+            interested: true,
+            down_rate: 1000,
+            ..newcomer(3, swarm.now)
+        });
+        swarm.now = swarm.choker.next_optimistic;
+        swarm.choker.next_unchoking = swarm.now;
+        let round = swarm.round_now();
+        assert_eq!(round.preferred, [(PeerKey(3), 1000)]);
+        assert_eq!(round.optimistic, Some(PeerKey(1)));
+    }
 }
 
 #[test]
@@ -402,6 +457,27 @@ fn new_peers_are_three_times_as_likely_to_become_optimistic() {
 }
 
 #[test]
+fn one_turn_makes_a_peer_as_likely_as_any_old_one() {
+    let mut first_again = 0;
+    for seed in 0..2000 {
+        let mut swarm = idle_swarm(LEECHING, 0, 3);
+        swarm.rng = Rng::new(seed);
+        for peer in 1..=3 {
+            swarm.peer(peer).connected_at = swarm.now;
+        }
+        let mut drawn = Vec::new();
+        for s in [29, 59, 89] {
+            swarm.now = at(1000 + s);
+            swarm.choker.next_optimistic = swarm.now;
+            drawn.extend(swarm.round_now().optimistic);
+        }
+        first_again += u32::from(drawn[2] == drawn[0]);
+    }
+    // One ticket against the three of the peer that never had it; the standard error is 20.
+    assert!((420..580).contains(&first_again), "{first_again} of 2000");
+}
+
+#[test]
 fn a_snubbed_peer_gets_only_the_optimistic_slot() {
     let mut swarm = swarm(LEECHING, 2, "1 is 900 0\n 2 i 0 0\n 3 is 800 0");
     let mut optimistic = BTreeSet::new();
@@ -452,6 +528,19 @@ fn nobody_is_admitted_who_is_not_interested_or_has_a_slot() {
     let mut swarm = swarm(LEECHING, 4, "1 . 10 0\n 2 iu 0 0");
     assert_eq!(swarm.admit(1), None);
     assert_eq!(swarm.admit(2), None);
+}
+
+#[test]
+fn the_session_may_lower_the_number_of_slots_but_not_raise_it() {
+    let mut swarm = idle_swarm(LEECHING, 2, 6);
+    swarm.slots = 100;
+    for peer in 1..=6 {
+        assert_eq!(swarm.admit(peer).is_some(), peer <= 3);
+    }
+    let round = swarm
+        .choker
+        .rechoke(swarm.now, &mut swarm.rng, LEECHING, &swarm.peers, 100);
+    assert_eq!(round.preferred.len(), 2);
 }
 
 #[test]
@@ -528,6 +617,16 @@ fn a_turn_lasts_until_two_mebibytes_or_six_intervals() {
     assert_eq!(turn(2 * 1024 * 1024 - 1), 2);
     assert_eq!(turn(700_000), 3);
     assert_eq!(turn(0), 6);
+}
+
+#[test]
+fn a_turn_lasts_one_interval_at_least() {
+    let mut swarm = swarm(ROUND_ROBIN, 1, "1 iu 0 0\n 2 i 0 0\n 3 i 0 0");
+    swarm.now = swarm.choker.deadline();
+    swarm.peer(1).unchoked_at = Some(swarm.now - secs(9));
+    swarm.peer(1).uploaded_since_unchoke = 100 * TURN_BYTES;
+    assert_eq!(swarm.round().preferred, [(PeerKey(1), 0)]);
+    assert_ne!(swarm.regular_round().preferred, [(PeerKey(1), 0)]);
 }
 
 #[test]

@@ -97,17 +97,33 @@ fn another_torrent_or_garbage_fails_the_dial() {
 }
 
 #[test]
-fn strangers_that_send_garbage_or_are_us_go() {
-    for bytes in [b"GET / HTTP/1.1".to_vec(), handshake(HASH, US)] {
-        let mut hub = Hub::new(US);
-        hub.accepted(at(0), ConnKey(1), remote(1));
-        let step = hub.received(ConnKey(1), &bytes);
-        assert!(
-            matches!(step, Step::Failed(Failure { dialled: None, .. })),
-            "{step:?}"
-        );
-        assert!(hub.is_empty());
-    }
+fn strangers_that_send_garbage_go() {
+    let mut hub = Hub::new(US);
+    hub.accepted(at(0), ConnKey(1), remote(1));
+    let step = hub.received(ConnKey(1), b"GET / HTTP/1.1");
+    assert!(
+        matches!(step, Step::Failed(Failure { dialled: None, .. })),
+        "{step:?}"
+    );
+    assert!(hub.is_empty());
+}
+
+#[test]
+fn dialling_ourselves_is_seen_by_whoever_dialled() {
+    let mut hub = Hub::new(US);
+    let dial = dialled(&mut hub);
+    let accept = ConnKey(2);
+    hub.accepted(at(0), accept, remote(2));
+    let hello = hub.outgoing(dial).to_vec();
+    assert!(matches!(hub.received(accept, &hello), Step::Wait));
+    let answer = hub.outgoing(accept).to_vec();
+    let Step::Failed(failure) = hub.received(dial, &answer) else {
+        panic!("it went on");
+    };
+    assert_eq!(failure.reason, CloseReason::SelfConnection);
+    assert_eq!(failure.dialled, Some((TORRENT, remote(1))));
+    hub.closed(accept, CloseReason::RemoteClosed);
+    assert!(hub.is_empty());
 }
 
 #[test]

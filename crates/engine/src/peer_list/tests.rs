@@ -414,6 +414,7 @@ fn no_address_is_dialled_beyond_the_cap() {
     dialled.sort();
     assert_eq!(dialled, ["1.1.1.1:4", "2.2.2.2:1"]);
     assert_eq!(book.next(), None);
+    assert!(!book.list.has_untried(), "none that may be dialled");
     book.list.on_closed(addr("1.1.1.1:50001"), book.now, true);
     assert!(book.next().is_some());
 }

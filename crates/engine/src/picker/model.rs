@@ -198,6 +198,7 @@ impl Model {
     pub(super) fn check_pick(&mut self, asker: &Asker<'_>, blocks: usize, picked: &[Block]) {
         assert!(picked.len() <= blocks);
         self.note(asker);
+        self.take_over(asker);
         let mut picked = picked.iter().copied();
         let mut left = blocks;
         let mut begun = None;
@@ -238,6 +239,16 @@ impl Model {
             left -= 1;
         }
         assert_eq!(picked.next(), None, "more than the rules allow");
+    }
+
+    fn take_over(&mut self, asker: &Asker<'_>) {
+        let is_left_alone = |&(&piece, owner): &(&PieceIndex, &PeerKey)| {
+            let nothing_came = self.received.iter().all(|block| block.piece() != piece);
+            !asker.snubbed && asker.offers(piece) && !self.rates.contains_key(owner) && nothing_came
+        };
+        let owned = self.owners.iter().filter(is_left_alone);
+        let pieces: Vec<_> = owned.map(|(&piece, _)| piece).collect();
+        pieces.into_iter().for_each(|piece| self.forget(piece));
     }
 
     fn note(&mut self, asker: &Asker<'_>) {

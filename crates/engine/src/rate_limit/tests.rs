@@ -1,4 +1,4 @@
-use proptest::prelude::{Strategy, any, prop, prop_assert, prop_oneof, proptest};
+use proptest::prelude::{Strategy, prop, prop_assert, prop_oneof, proptest};
 
 use super::*;
 
@@ -221,56 +221,6 @@ fn the_narrowest_level_decides() {
     assert_eq!(next_at_of(&[&wide], 1), None);
 }
 
-#[test]
-fn a_share_goes_block_by_block_in_turn() {
-    let block = BLOCK_AND_HEADER;
-    let mut share = FairShare::new();
-    let asking = [
-        (PeerKey(1), 9 * block),
-        (PeerKey(2), block / 2),
-        (PeerKey(3), 9 * block),
-    ];
-    assert_eq!(
-        share.divide(3 * block, &asking),
-        [
-            (PeerKey(1), 2 * block),
-            (PeerKey(2), block / 2),
-            (PeerKey(3), block)
-        ]
-    );
-    // 1 was served last: 2 is next.
-    assert_eq!(
-        share.divide(block, &asking),
-        [(PeerKey(2), block / 2), (PeerKey(3), block)]
-    );
-    assert_eq!(share.divide(1, &asking), [(PeerKey(1), block)]);
-    assert_eq!(share.divide(0, &asking), []);
-}
-
-#[test]
-fn a_wide_share_gives_everybody_everything() {
-    let mut share = FairShare::new();
-    let asking = [(PeerKey(1), u64::MAX / 2), (PeerKey(2), 0), (PeerKey(3), 5)];
-    assert_eq!(
-        share.divide(u64::MAX, &asking),
-        [(PeerKey(1), u64::MAX / 2), (PeerKey(3), 5)]
-    );
-}
-
-#[test]
-fn over_time_all_get_the_same() {
-    let mut share = FairShare::new();
-    let asking: Vec<_> = (0..7).map(|peer| (PeerKey(peer), u64::MAX / 8)).collect();
-    let mut given = [0; 7];
-    for available in 0..3000 {
-        for (peer, bytes) in share.divide(available * 17 % 100_000, &asking) {
-            given[peer.0 as usize] += bytes;
-        }
-    }
-    let (least, most) = (given.iter().min().unwrap(), given.iter().max().unwrap());
-    assert!(most - least <= 2 * BLOCK_AND_HEADER, "{given:?}");
-}
-
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),
@@ -338,28 +288,6 @@ proptest! {
                 prop_assert!(limiter.available(now) <= (rate / 4).max(BLOCK_AND_HEADER));
                 let due = limiter.next_at(1).unwrap();
                 prop_assert!((limiter.available(now) > 0) == (due <= now));
-            }
-        }
-    }
-
-    #[test]
-    fn a_share_is_never_more_than_asked_for_nor_a_block_above_what_is_there(
-        available in 0..500_000u64,
-        wants in prop::collection::vec(0..200_000u64, 0..12),
-        rounds in 1..5usize,
-        odd in any::<bool>(),
-    ) {
-        let mut share = FairShare::new();
-        let asking: Vec<_> = (0..).map(PeerKey).zip(wants.iter().copied()).collect();
-        for _ in 0..rounds {
-            let given = share.divide(available + u64::from(odd), &asking);
-            let sum: u64 = given.iter().map(|(_, bytes)| bytes).sum();
-            let asked: u64 = wants.iter().sum();
-            let there = available + u64::from(odd);
-            prop_assert!(sum < there.max(1) + BLOCK_AND_HEADER);
-            prop_assert!(sum >= asked.min(there));
-            for (peer, bytes) in given {
-                prop_assert!(bytes > 0 && bytes <= wants[peer.0 as usize]);
             }
         }
     }

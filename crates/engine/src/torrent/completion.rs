@@ -138,6 +138,7 @@ impl Torrent {
             .collect();
         best.sort_by_key(|&(addr, bytes, _)| (std::cmp::Reverse(bytes), addr));
         best.truncate(5);
+        let mean_rate = rate(self.stats.downloaded, elapsed);
         Summary {
             bytes: self.layout.bytes(),
             elapsed,
@@ -145,8 +146,13 @@ impl Torrent {
             uploaded: self.stats.uploaded,
             duplicate: self.stats.duplicate,
             failed_hash: self.stats.failed_hash,
-            mean_rate: rate(self.stats.downloaded, elapsed),
-            peak_rate: self.stats.peak_rate.max(self.stats.down.rate_over(now, 5)),
+            mean_rate,
+            // A transfer that is over in a moment has no second to peak in.
+            peak_rate: self
+                .stats
+                .peak_rate
+                .max(self.stats.down.rate_over(now, 5))
+                .max(mean_rate),
             best_peers: best,
         }
     }

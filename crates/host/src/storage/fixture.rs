@@ -14,7 +14,9 @@ use super::prepare::prepare_content;
 use super::{PrepareMode, PrepareOptions, Prepared, StorageError};
 
 pub(crate) struct Fixture {
-    temp: tempfile::TempDir,
+    /// Removed with the fixture; `None` if the folder is somebody else's.
+    _temp: Option<tempfile::TempDir>,
+    top: PathBuf,
     pub(crate) content: Content,
     /// Everything, pads included.
     pub(crate) bytes: Vec<u8>,
@@ -26,6 +28,16 @@ const PAD: &str = ".pad/";
 
 impl Fixture {
     pub(crate) fn new(piece_len: u32, files: &[(&str, usize)]) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let fixture = Self::at(temp.path(), piece_len, files);
+        Self {
+            _temp: Some(temp),
+            ..fixture
+        }
+    }
+
+    /// The same in a folder that exists and stays.
+    pub(crate) fn at(top: &Path, piece_len: u32, files: &[(&str, usize)]) -> Self {
         let is_pad = |path: &str| path.contains(PAD);
         let mut bytes = Vec::new();
         let mut seed = 0x9e37_79b9_7f4a_7c15u64;
@@ -52,7 +64,8 @@ impl Fixture {
             })
             .collect();
         Self {
-            temp: tempfile::tempdir().unwrap(),
+            _temp: None,
+            top: top.to_path_buf(),
             content: Content::new(InfoHash::new([7; 20]), Arc::new(layout), digests, specs),
             bytes,
             piece_len: piece_len as usize,
@@ -61,11 +74,11 @@ impl Fixture {
 
     /// The download folder.
     pub(crate) fn dir(&self) -> PathBuf {
-        self.temp.path().join("in")
+        self.top.join("in")
     }
 
     pub(crate) fn outside(&self) -> PathBuf {
-        self.temp.path().join("outside")
+        self.top.join("outside")
     }
 
     pub(crate) fn path(&self, relative: &str) -> PathBuf {

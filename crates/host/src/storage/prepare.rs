@@ -12,7 +12,7 @@ use dunlin_engine::resume::Resume;
 use dunlin_metainfo::{Bitfield, Torrent};
 
 use crate::check::{CheckProgress, CheckReport, Checking, check};
-use crate::state::{StateFile, boot_id, file_name};
+use crate::state::{OpenError, StateFile, boot_id, file_name};
 
 use super::content::{Content, FileSpec};
 use super::error::{changed, disk_error};
@@ -96,7 +96,14 @@ fn download(
     let folder = Folder::create(dir)?;
     let name = file_name(&content.root().to_string_lossy(), &content.info_hash);
     let (pieces, files) = (content.layout.pieces(), content.files.len());
-    let (mut state, loaded) = StateFile::open(&folder, name, &content.info_hash, pieces, files)?;
+    let opened = StateFile::open(&folder, name, &content.info_hash, pieces, files);
+    let (mut state, loaded) = opened.map_err(|error| match error {
+        OpenError::Locked => StorageError::Locked {
+            path: folder.full_path(&content.root()),
+        },
+        OpenError::Newer { path, version } => StorageError::NewerState { path, version },
+        OpenError::Disk(error) => StorageError::Disk(error),
+    })?;
     let past = Past::new(&loaded, &boot_id());
     let wanted: Vec<bool> = (0..files)
         .map(|file| options.wanted.get(file).copied().unwrap_or(true))
@@ -313,10 +320,16 @@ fn act(mut storage: Storage, plan: Plan, wanted: &[bool]) -> Result<Prepared, St
         adopted,
     } = plan;
     for (file, plan) in files.iter().enumerate() {
+        storage.files[file] = Mutex::new(found(&storage.content, &resume, file, plan));
+    }
+    let is_full = resume.written.is_full();
+    if !is_full {
+        // From here on unfinished files are known as ours, even if we die while we make them.
+        storage.save(&resume)?;
+    }
+    for (file, plan) in files.iter().enumerate() {
         if storage.content.files[file].stored {
-            let mut stored = settle(&storage, file, plan, wanted[file])?;
-            stored.dirty |= has_unsynced(&storage.content, &resume, file);
-            storage.files[file] = Mutex::new(stored);
+            settle(&storage, file, plan, wanted[file])?;
         }
     }
     if !storage.content.is_single_file() {
@@ -328,8 +341,7 @@ fn act(mut storage: Storage, plan: Plan, wanted: &[bool]) -> Result<Prepared, St
     if storage.locks.is_empty() {
         storage.locks = lock_data(&storage.content, &storage.folder)?;
     }
-    if !resume.written.is_full() {
-        // From here on the files are known as ours, whatever happens.
+    if !is_full {
         storage.save(&resume)?;
     }
     Ok(Prepared {
@@ -339,36 +351,47 @@ fn act(mut storage: Storage, plan: Plan, wanted: &[bool]) -> Result<Prepared, St
     })
 }
 
-/// Does what was decided about a file, and says what it is now.
+/// What we know of a file before anything is done about it.
+fn found(content: &Content, resume: &Resume, file: usize, plan: &FilePlan) -> StoredFile {
+    // What an earlier run left unsynced is still to be synced.
+    let mut pieces = content.layout.file_pieces(file);
+    let dirty = pieces.any(|piece| resume.written.get(piece) && !resume.synced.get(piece));
+    match plan.seen.stamp {
+        Some(stamp) => StoredFile {
+            name: plan.seen.name,
+            stamp,
+            complete: plan.complete,
+            dirty,
+        },
+        None => StoredFile::ABSENT,
+    }
+}
+
+/// Does what was decided about a file.
 fn settle(
     storage: &Storage,
     file: usize,
     plan: &FilePlan,
     wanted: bool,
-) -> Result<StoredFile, StorageError> {
+) -> Result<(), StorageError> {
     let (spec, folder) = (&storage.content.files[file], &storage.folder);
     if plan.remove_part {
         folder.remove_file(&spec.part)?;
     }
-    let mut stored = StoredFile::ABSENT;
-    let Some(stamp) = plan.seen.stamp else {
-        if wanted && spec.len == 0 {
+    let mut stored = storage.stored(file);
+    let relative = match stored.name {
+        Name::None if wanted && spec.len == 0 => {
             storage.make(file, &mut stored, Name::Part)?;
             folder.rename(&spec.part, &spec.path, storage.existing())?;
             stored.name = Name::Final;
+            return Ok(());
         }
-        return Ok(stored);
-    };
-    stored.name = plan.seen.name;
-    stored.stamp = stamp;
-    stored.complete = plan.complete;
-    let relative = if stored.name == Name::Part {
-        &spec.part
-    } else {
-        &spec.path
+        Name::None => return Ok(()),
+        Name::Part => &spec.part,
+        Name::Final => &spec.path,
     };
     // Checking takes long enough for somebody to change what was checked.
-    if folder.look(relative)?.map(|found| found.stamp) != Some(stamp) {
+    if folder.look(relative)?.map(|found| found.stamp) != plan.seen.stamp {
         let path = folder.full_path(relative);
         return Err(changed(&path, "changed while it was checked; try again").into());
     }
@@ -392,13 +415,7 @@ fn settle(
         }
         (_, Name::None | Name::Part | Name::Final) => {}
     }
-    Ok(stored)
-}
-
-/// Whether an earlier run may have left bytes of the file that a power cut would take.
-fn has_unsynced(content: &Content, resume: &Resume, file: usize) -> bool {
-    let mut pieces = content.layout.file_pieces(file);
-    pieces.any(|piece| resume.written.get(piece) && !resume.synced.get(piece))
+    Ok(())
 }
 
 /// Locks what is there of the content: a second torrent with the same name keeps off.

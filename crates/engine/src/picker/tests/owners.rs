@@ -263,3 +263,21 @@ fn a_piece_that_fails_again_may_go_to_another_peer() {
     assert_eq!(swarm.pick(&peer(3, "x x"), 9), "0:0-2");
     assert_eq!(swarm.pick(&peer(2, "x x"), 9), "");
 }
+
+#[test]
+fn a_snubbed_peer_does_not_keep_a_piece_that_failed() {
+    let mut swarm = suspect();
+    let mut mute = peer(2, "x x");
+    mute.snubbed = true;
+    assert_eq!(swarm.pick(&mute, 1), "0:0");
+    assert_eq!(
+        swarm.pick(&peer(3, ". x"), 9),
+        "",
+        "it has not got the piece"
+    );
+    assert_eq!(swarm.pick(&peer(1, "x x"), 9), "0:0-2");
+    assert_eq!(swarm.receive("0:0", 2), Arrival::Duplicate);
+    // What a peer gave before it was snubbed goes through `release`, for the disk's sake.
+    assert_eq!(swarm.receive("0:0", 1), Arrival::New { piece_full: false });
+    assert_eq!(swarm.pick(&peer(3, "x x"), 9), "");
+}

@@ -1,0 +1,329 @@
+//! `dunlin peer`: one peer of a swarm, run by a config file that all peers of the swarm share.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dunlin_host::Listen;
+use dunlin_host::storage::PrepareMode;
+use dunlin_metainfo::Torrent;
+use dunlin_metainfo::create::Details;
+
+use crate::args::Peer;
+use crate::clean::clean;
+use crate::config::Config;
+use crate::events::Events;
+use crate::failure::{Code, Failure};
+use crate::options::SeedGoal;
+use crate::progress::Progress;
+use crate::quantity;
+use crate::settings::{self, Settings};
+use crate::signals::Interrupt;
+use crate::transfer::{self, Item, Plan};
+use crate::tree::Tree;
+use crate::{Context, content, data, options, screen, source, torrent_maker};
+
+/// How long a peer without data waits for another one to make the .torrent file.
+const TORRENT_WAIT: Duration = Duration::from_secs(60);
+
+/// Time between two looks for it.
+const TORRENT_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+pub fn run(args: &Peer, mut context: Context) -> Result<(), Failure> {
+    if context.global.config.is_some() {
+        return Err(Failure::usage(
+            "peer takes its config as an argument; leave out --config",
+        ));
+    }
+    context.config.add_file(&args.file)?;
+    context.config.add_environment(crate::environment())?;
+    args.swarm.add_to(&mut context.config)?;
+    let home = folder_of(&args.file);
+    let dir = args.dir.clone().unwrap_or_else(|| home.clone());
+    if !dir.is_dir() {
+        let line = format!("{}: no such folder; make it first", dir.display());
+        return Err(Failure::new(Code::NotFound, line));
+    }
+    context.start_logs(Some("peer_{port}.log"), &dir, args.port)?;
+    let listen = listen(&args.host, args.port)?;
+    let events = Events::new(args.swarm.json_lines);
+    let mut settings = Settings::new(&context.config)?;
+    settings.peers.retain(|peer| !is_own(peer, &listen));
+    let job = Job::new(&context.config, &args.file, &dir, &home)?;
+    let item = job.item(&events, context.global.quiet)?;
+    let plan = Plan {
+        settings,
+        listen: Listen::Exact(listen),
+        goal: context
+            .config
+            .get_given("share.seed", options::seed_goal)
+            .unwrap_or(SeedGoal::Forever),
+        timeout: None,
+        stall_timeout: None,
+        loud: true,
+        quiet: context.global.quiet,
+        while_stdin: args.swarm.while_stdin,
+        events,
+    };
+    transfer::run(plan, vec![item], Vec::new())
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        Some(_) | None => PathBuf::from("."),
+    }
+}
+
+fn listen(host: &str, port: u16) -> Result<SocketAddr, Failure> {
+    let host = if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    // Port 0 asks for any free one.
+    let addresses = settings::resolve(&format!("{host}:{}", port.max(1)))?;
+    let mut addr = *addresses
+        .first()
+        .ok_or_else(|| Failure::new(Code::NotFound, format!("{host}: has no address")))?;
+    addr.set_port(port);
+    Ok(addr)
+}
+
+/// One list serves all peers of a swarm, so that it names us too.
+fn is_own(peer: &SocketAddr, listen: &SocketAddr) -> bool {
+    let same_host = peer.ip() == listen.ip()
+        || peer.ip().is_loopback()
+            && (listen.ip().is_unspecified() || listen.ip().is_loopback())
+            && is_usual_loopback(peer.ip());
+    peer.port() == listen.port() && same_host
+}
+
+fn is_usual_loopback(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip == std::net::Ipv4Addr::LOCALHOST,
+        IpAddr::V6(ip) => ip == std::net::Ipv6Addr::LOCALHOST,
+    }
+}
+
+/// What this peer shares, with all paths worked out.
+struct Job {
+    /// The data, if the config names it.
+    file: Option<PathBuf>,
+    /// Where the .torrent is looked for, the first one being where it is made.
+    torrents: Vec<PathBuf>,
+    piece_length: Option<u64>,
+    trackers: Vec<Vec<String>>,
+    dir: PathBuf,
+}
+
+impl Job {
+    fn new(config: &Config, shown: &Path, dir: &Path, home: &Path) -> Result<Self, Failure> {
+        let file = config.given("share.file").map(|file| dir.join(file));
+        let torrent = match (config.given("share.torrent"), config.given("share.file")) {
+            (Some(torrent), _) => torrent.to_owned(),
+            (None, Some(file)) => format!("{}.torrent", file.trim_end_matches('/')),
+            (None, None) => {
+                return Err(Failure::new(
+                    Code::NotFound,
+                    format!(
+                        "{}: nothing to share: set share.file or share.torrent",
+                        shown.display()
+                    ),
+                ));
+            }
+        };
+        let mut torrents = vec![dir.join(&torrent)];
+        // A peer in a folder of its own finds what the peer beside the config made.
+        let beside = home.join(&torrent);
+        if !torrents.contains(&beside) {
+            torrents.push(beside);
+        }
+        let tier = |tier: &String| tier.split(',').map(str::to_owned).collect();
+        Ok(Self {
+            file,
+            torrents,
+            piece_length: config
+                .get_given("share.piece_length", quantity::piece_length)
+                .flatten(),
+            trackers: config.list("swarm.trackers").iter().map(tier).collect(),
+            dir: dir.to_owned(),
+        })
+    }
+
+    fn item(&self, events: &Events, quiet: bool) -> Result<Item, Failure> {
+        let present = self.file.as_deref().filter(|file| file.exists());
+        if let Some(path) = self.found() {
+            let torrent = self.load(&path)?;
+            return self.existing(torrent, present.is_some());
+        }
+        match present {
+            Some(file) => self.make(file, events, quiet),
+            None => {
+                let torrent = self.wait()?;
+                self.existing(torrent, false)
+            }
+        }
+    }
+
+    fn found(&self) -> Option<PathBuf> {
+        self.torrents.iter().find(|path| path.exists()).cloned()
+    }
+
+    fn load(&self, path: &Path) -> Result<Torrent, Failure> {
+        let shown = path.to_string_lossy();
+        let torrent = source::load(&shown)?;
+        let actual = u64::from(torrent.layout.piece_length());
+        match self.piece_length {
+            Some(asked) if asked != actual => Err(Failure::new(
+                Code::BadInput,
+                format!(
+                    "{shown}: its piece length is {actual}, share.piece_length asks for {asked}; \
+                     leave the key out or remove the .torrent file"
+                ),
+            )),
+            Some(_) | None => Ok(torrent),
+        }
+    }
+
+    /// A torrent that exists: whatever is missing of it is downloaded.
+    fn existing(&self, torrent: Torrent, present: bool) -> Result<Item, Failure> {
+        let dir = match &self.file {
+            Some(file) => {
+                let name = content::root(&torrent);
+                if file.file_name() != Some(name.as_ref()) {
+                    return Err(Failure::new(
+                        Code::BadInput,
+                        format!(
+                            "{}: the .torrent file is about {:?}; share.file must end in that name",
+                            file.display(),
+                            clean(name)
+                        ),
+                    ));
+                }
+                folder_of(file)
+            }
+            None => self.dir.clone(),
+        };
+        std::fs::create_dir_all(&dir).map_err(|error| Failure::io(&dir, &error))?;
+        let torrent = Arc::new(torrent);
+        let is_whole = present && is_whole(&torrent, &dir)?;
+        let mode = if is_whole {
+            PrepareMode::Seed { check: false }
+        } else {
+            PrepareMode::Download { overwrite: false }
+        };
+        Ok(Item {
+            torrent,
+            dir,
+            mode,
+            wanted: Vec::new(),
+        })
+    }
+
+    fn make(&self, file: &Path, events: &Events, quiet: bool) -> Result<Item, Failure> {
+        let interrupt = Interrupt::install()?;
+        let output = &self.torrents[0];
+        let tree = Tree::read(file)?;
+        let piece_len = torrent_maker::piece_len(&tree, self.piece_length)?;
+        tracing::info!(target: "dunlin", "making {}: piece length {}", output.display(), piece_len.reason);
+        let mut progress = Progress::new(quiet);
+        let details = Details {
+            trackers: self.trackers.clone(),
+            ..Details::default()
+        };
+        let made = torrent_maker::make(
+            &tree,
+            &piece_len,
+            &details,
+            None,
+            &mut |at| progress.bytes("hashing", at.done_bytes, at.total_bytes),
+            interrupt.flag(),
+        )?;
+        drop(progress);
+        if let Err(failure) = torrent_maker::write_new(output, &made.bytes) {
+            if failure.code != Code::Conflict {
+                return Err(failure);
+            }
+            // Another peer made it at the same time.
+            let torrent = self.load(output)?;
+            return self.existing(torrent, true);
+        }
+        if !events.is_on() {
+            screen::out(&output.to_string_lossy())?;
+        }
+        Ok(Item {
+            torrent: Arc::new(made.torrent),
+            dir: folder_of(file),
+            mode: PrepareMode::Seed { check: false },
+            wanted: Vec::new(),
+        })
+    }
+
+    /// Without data and without a torrent there is only hope that another peer makes it.
+    fn wait(&self) -> Result<Torrent, Failure> {
+        let interrupt = Interrupt::install()?;
+        let places: Vec<String> = self
+            .torrents
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        let places = places.join(" or ");
+        tracing::info!(target: "dunlin", "waiting for {places}, which the peer with the data makes");
+        let started = Instant::now();
+        while started.elapsed() < TORRENT_WAIT {
+            if let Some(path) = self.found() {
+                return self.load(&path);
+            }
+            if interrupt.is_set() {
+                return Err(Failure::new(
+                    Code::Unfinished,
+                    format!("interrupted: no {places}"),
+                ));
+            }
+            std::thread::sleep(TORRENT_LOOK_INTERVAL);
+        }
+        Err(Failure::new(
+            Code::NotFound,
+            format!(
+                "{places}: did not appear; start a peer that has share.file, or set share.torrent"
+            ),
+        ))
+    }
+}
+
+/// Whether the data is all there and right.
+fn is_whole(torrent: &Torrent, dir: &Path) -> Result<bool, Failure> {
+    let interrupt = Interrupt::install()?;
+    let threads = data::cores();
+    let report = dunlin_host::storage::verify(torrent, dir, threads, &mut |_| {}, interrupt.flag())
+        .map_err(|error| data::storage_failure(torrent, &error))?;
+    Ok(report.bad_pieces == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_for_all_peers_names_us_too() {
+        let own =
+            |peer: &str, listen: &str| is_own(&peer.parse().unwrap(), &listen.parse().unwrap());
+        assert!(own("127.0.0.1:7001", "127.0.0.1:7001"));
+        assert!(own("127.0.0.1:7001", "0.0.0.0:7001"));
+        assert!(!own("127.0.0.1:7002", "127.0.0.1:7001"));
+        assert!(!own("127.0.0.2:7001", "127.0.0.1:7001"));
+        assert!(!own("10.0.0.5:7001", "127.0.0.1:7001"));
+    }
+
+    #[test]
+    fn a_host_may_be_a_name_or_an_address_of_either_kind() {
+        assert_eq!(
+            listen("127.0.0.1", 0).unwrap(),
+            "127.0.0.1:0".parse().unwrap()
+        );
+        assert_eq!(listen("::1", 7001).unwrap(), "[::1]:7001".parse().unwrap());
+        assert_eq!(listen("localhost", 7001).unwrap().port(), 7001);
+    }
+}

@@ -1,0 +1,41 @@
+//! `dunlin seed`: uploads what is here already.
+
+use std::sync::Arc;
+
+use dunlin_host::storage::PrepareMode;
+
+use crate::args::Seed;
+use crate::events::Events;
+use crate::failure::Failure;
+use crate::options::SeedGoal;
+use crate::settings::{self, Settings};
+use crate::transfer::{self, Item, Plan};
+use crate::{Context, content, options, source};
+
+pub fn run(args: &Seed, mut context: Context) -> Result<(), Failure> {
+    args.add_to(&mut context.config)?;
+    context.start_logs_here(context.config.get("swarm.port", options::port))?;
+    let events = Events::new(args.swarm.json_lines);
+    let torrent = source::load(&args.torrent)?;
+    let dir = content::folder_of(&torrent, args.content.as_deref())?;
+    let plan = Plan {
+        settings: Settings::new(&context.config)?,
+        listen: settings::listen(&context.config),
+        goal: SeedGoal::Forever,
+        timeout: None,
+        stall_timeout: None,
+        loud: false,
+        quiet: context.global.quiet,
+        while_stdin: args.swarm.while_stdin,
+        events,
+    };
+    let item = Item {
+        torrent: Arc::new(torrent),
+        dir,
+        mode: PrepareMode::Seed {
+            check: !args.skip_check,
+        },
+        wanted: Vec::new(),
+    };
+    transfer::run(plan, vec![item], Vec::new())
+}

@@ -1,0 +1,162 @@
+//! Options of a swarm, in the types of the engine.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+use dunlin_engine::config::{LeechStrategy, PieceOrder, RateLimits, SeedStrategy};
+use dunlin_host::Listen;
+
+use crate::config::Config;
+use crate::failure::{Code, Failure, system_words};
+use crate::options;
+use crate::quantity::{self, RATE_SUSPICIOUS, show_rate};
+
+/// What `get`, `seed` and `peer` share, understood.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub engine: dunlin_engine::Config,
+    pub order: PieceOrder,
+    pub peers: Vec<SocketAddr>,
+    /// Besides the torrent's own.
+    pub trackers: Vec<Vec<String>>,
+}
+
+impl Settings {
+    pub fn new(config: &Config) -> Result<Self, Failure> {
+        let rate = |key| config.get(key, quantity::rate);
+        let limits = RateLimits {
+            down: rate("limits.down"),
+            up: rate("limits.up"),
+        };
+        for (key, rate) in [("limits.down", limits.down), ("limits.up", limits.up)] {
+            if let Some(rate) = rate.filter(|&rate| rate < RATE_SUSPICIOUS) {
+                let rate = show_rate(rate);
+                tracing::warn!("{key} is {rate}: rates are bytes per second, write 500K or 2M");
+            }
+        }
+        let engine = dunlin_engine::Config {
+            preferred_neighbors: config.get("choking.preferred_neighbors", options::count),
+            unchoking_interval: config.get("choking.unchoking_interval", quantity::interval),
+            optimistic_interval: config
+                .get("choking.optimistic_unchoking_interval", quantity::interval),
+            leech_strategy: LeechStrategy::TitForTat,
+            seed_strategy: match config.text("choking.seed_strategy") {
+                "fastest-upload" => SeedStrategy::FastestUpload,
+                _ => SeedStrategy::RoundRobin,
+            },
+            max_peers: config.get("limits.max_peers", options::count),
+            limits,
+            ..dunlin_engine::Config::default()
+        };
+        let mut peers = Vec::new();
+        for peer in config.list("swarm.peers") {
+            peers.extend(resolve(peer)?);
+        }
+        let tier = |tier: &String| tier.split(',').map(str::to_owned).collect();
+        Ok(Self {
+            engine,
+            order: match config.text("pieces.order") {
+                "random" => PieceOrder::Random,
+                "sequential" => PieceOrder::Sequential,
+                _ => PieceOrder::RarestFirst,
+            },
+            peers,
+            trackers: config.list("swarm.trackers").iter().map(tier).collect(),
+        })
+    }
+}
+
+/// Where to listen. Of `--port` and `--listen` the weightier one counts, `--listen` if both are
+/// equal.
+pub fn listen(config: &Config) -> Listen {
+    let listen = config.get_given("swarm.listen", options::address);
+    let port = config.get_given("swarm.port", options::port);
+    let any = |port| Listen::Exact(SocketAddr::from((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)));
+    match (listen, port) {
+        (Some(_), Some(port)) if config.outweighs("swarm.port", "swarm.listen") => any(port),
+        (Some(addr), _) => Listen::Exact(addr),
+        (None, Some(port)) => any(port),
+        (None, None) => Listen::Auto(config.get("swarm.port", options::port)),
+    }
+}
+
+/// All addresses of HOST:PORT.
+pub fn resolve(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
+    let pair = options::host_port(peer).map_err(Failure::usage)?;
+    let found = pair.to_socket_addrs().map_err(|error| {
+        let words = system_words(&error);
+        Failure::new(
+            Code::NotFound,
+            format!("{peer}: no such host ({words}); check the name"),
+        )
+    })?;
+    Ok(found.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_explicit_port_is_exact_and_the_default_is_not() {
+        let mut config = Config::default();
+        assert_eq!(listen(&config), Listen::Auto(6881));
+        config.add_flag("swarm.port", ["7000".to_owned()]).unwrap();
+        assert_eq!(
+            listen(&config),
+            Listen::Exact("0.0.0.0:7000".parse().unwrap())
+        );
+        config
+            .add_flag("swarm.listen", ["127.0.0.1:0".to_owned()])
+            .unwrap();
+        assert_eq!(
+            listen(&config),
+            Listen::Exact("127.0.0.1:0".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn options_reach_the_engine() {
+        let mut config = Config::default();
+        for (key, value) in [
+            ("limits.up", "2M"),
+            ("choking.preferred_neighbors", "7"),
+            ("choking.unchoking_interval", "2s"),
+            ("choking.optimistic_unchoking_interval", "6s"),
+            ("choking.seed_strategy", "fastest-upload"),
+            ("limits.max_peers", "9"),
+            ("pieces.order", "sequential"),
+            ("swarm.peers", "127.0.0.1:9"),
+            ("swarm.trackers", "http://a/announce,http://b/announce"),
+        ] {
+            config.add_flag(key, [value.to_owned()]).unwrap();
+        }
+        let Settings {
+            engine,
+            order,
+            peers,
+            trackers,
+        } = Settings::new(&config).unwrap();
+        assert_eq!(
+            engine.limits,
+            RateLimits {
+                down: None,
+                up: Some(2_000_000)
+            }
+        );
+        assert_eq!(engine.preferred_neighbors, 7);
+        assert_eq!(engine.unchoking_interval.as_secs(), 2);
+        assert_eq!(engine.optimistic_interval.as_secs(), 6);
+        assert_eq!(engine.seed_strategy, SeedStrategy::FastestUpload);
+        assert_eq!(engine.max_peers, 9);
+        assert_eq!(order, PieceOrder::Sequential);
+        assert_eq!(peers, ["127.0.0.1:9".parse().unwrap()]);
+        assert_eq!(trackers, [["http://a/announce", "http://b/announce"]]);
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_engine() {
+        let ours = Settings::new(&Config::default()).unwrap().engine;
+        let engine = dunlin_engine::Config::default();
+        assert_eq!(format!("{ours:?}"), format!("{engine:?}"));
+    }
+}

@@ -1,0 +1,450 @@
+//! Runs transfers until they are done: the heart of `get`, `seed` and `peer`.
+//!
+//! One loop waits for what the host tells, for prepared storage and for time. It never blocks on
+//! anything else: hashing what is on the disk happens on a thread of its own.
+
+mod outcome;
+mod prepare;
+mod work;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use dunlin_engine::TorrentKey;
+use dunlin_engine::alert::Alert;
+use dunlin_engine::command::Priority;
+use dunlin_host::storage::{PrepareMode, Prepared};
+use dunlin_host::{AddRequest, Handle, HostConfig, Listen, Notice};
+use dunlin_metainfo::Torrent;
+use serde_json::json;
+
+use crate::clean::clean;
+use crate::data::cores;
+use crate::events::Events;
+use crate::failure::{Code, Failure, disk_failure};
+use crate::options::SeedGoal;
+use crate::progress::Progress;
+use crate::quantity::show_duration;
+use crate::settings::Settings;
+use crate::signals::Interrupt;
+
+pub use outcome::first_of;
+use prepare::{Preparing, Step};
+use work::{Stage, Work};
+
+/// What is asked of this run.
+#[derive(Debug)]
+pub struct Plan {
+    pub settings: Settings,
+    pub listen: Listen,
+    pub goal: SeedGoal,
+    pub timeout: Option<Duration>,
+    pub stall_timeout: Option<Duration>,
+    /// Tell the whole story at `info`.
+    pub loud: bool,
+    pub quiet: bool,
+    /// End when stdin does.
+    pub while_stdin: bool,
+    pub events: Events,
+}
+
+/// One torrent of a run.
+#[derive(Debug)]
+pub struct Item {
+    pub torrent: Arc<Torrent>,
+    pub dir: PathBuf,
+    pub mode: PrepareMode,
+    /// One flag a file; empty if everything is.
+    pub wanted: Vec<bool>,
+}
+
+impl Item {
+    pub fn is_download(&self) -> bool {
+        matches!(self.mode, PrepareMode::Download { .. })
+    }
+}
+
+/// How long the loop waits for the host at most.
+const TICK: Duration = Duration::from_millis(50);
+
+/// The same while torrents are prepared, which the host does not tell.
+const SHORT_TICK: Duration = Duration::from_millis(5);
+
+/// Time between two looks at the state of a transfer.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Time between two `progress` events.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time without any peer after which the reason is told.
+const LONELY_AFTER: Duration = Duration::from_secs(10);
+
+/// Alerts that are told before the loop looks at anything else.
+const NOTICES_A_TURN: usize = 1000;
+
+/// Takes every item as far as it goes. `failed` are sources that did not become items.
+pub fn run(plan: Plan, items: Vec<Item>, failed: Vec<Failure>) -> Result<(), Failure> {
+    let interrupt = Interrupt::install()?;
+    let config = HostConfig {
+        engine: plan.settings.engine.clone(),
+        listen: plan.listen,
+        disk_workers: cores(),
+    };
+    let started_at = plan.events.now();
+    let (host, notices) = dunlin_host::start(config).map_err(outcome::host_failure)?;
+    let addr = host.listen_addr();
+    let id = crate::story::shown_id(host.peer_id().as_bytes());
+    let line = format!("listening on {addr}, peer id {id}");
+    if plan.loud {
+        tracing::info!(target: "dunlin", "{line}");
+    } else {
+        tracing::debug!(target: "dunlin", "{line}");
+    }
+    plan.events.emit(
+        "listening",
+        None,
+        || json!({ "addr": addr.to_string(), "peer_id": id }),
+    )?;
+    let prefixed = items.len() > 1;
+    let works: Vec<Work> = items
+        .into_iter()
+        .map(|item| Work::new(item, plan.loud, prefixed))
+        .collect();
+    for work in &works {
+        work.tell_metadata(&plan.events)?;
+    }
+    let preparing = Preparing::start(&works, &interrupt)?;
+    let stdin_gone = Arc::new(AtomicBool::new(false));
+    if plan.while_stdin {
+        watch_stdin(Arc::clone(&stdin_gone));
+    }
+    let now = Instant::now();
+    let mut transfer = Transfer {
+        progress: Progress::new(plan.quiet),
+        plan,
+        host,
+        host_started_at: started_at,
+        works,
+        by_key: BTreeMap::new(),
+        failed,
+        started: now,
+        last_byte: now,
+        bytes_seen: 0,
+        next_look: now,
+        next_progress: now,
+        interrupt,
+        stdin_gone,
+    };
+    let end = transfer.drive(&notices, &preparing);
+    transfer.finish(end, &notices)
+}
+
+/// Why the loop ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum End {
+    /// Everything that was asked for is done, or cannot be.
+    Done,
+    Interrupted,
+    Timeout,
+    Stalled,
+    Failed(Failure),
+}
+
+struct Transfer {
+    plan: Plan,
+    host: Handle,
+    /// On the clock of the events.
+    host_started_at: Duration,
+    works: Vec<Work>,
+    by_key: BTreeMap<TorrentKey, usize>,
+    failed: Vec<Failure>,
+    progress: Progress,
+    started: Instant,
+    /// When the last payload byte came, or something else that is no stall.
+    last_byte: Instant,
+    bytes_seen: u64,
+    next_look: Instant,
+    next_progress: Instant,
+    interrupt: Interrupt,
+    stdin_gone: Arc<AtomicBool>,
+}
+
+impl Transfer {
+    fn drive(&mut self, notices: &Receiver<Notice>, preparing: &Preparing) -> End {
+        loop {
+            let turn = self
+                .take_steps(preparing)
+                .and_then(|()| self.take_notices(notices))
+                .and_then(|()| self.look());
+            if let Err(failure) = turn {
+                return End::Failed(failure);
+            }
+            if self.interrupt.is_set() || self.stdin_gone.load(Ordering::Relaxed) {
+                return End::Interrupted;
+            }
+            if let Some(end) = self.over() {
+                return end;
+            }
+        }
+    }
+
+    /// Adds what is prepared to the host.
+    fn take_steps(&mut self, preparing: &Preparing) -> Result<(), Failure> {
+        for (index, step) in preparing.steps() {
+            self.last_byte = Instant::now();
+            let work = &mut self.works[index];
+            match step {
+                Step::Checking(at) => {
+                    work.checking = Some(at);
+                }
+                Step::Failed(failure) => self.fail(index, failure),
+                Step::Ready(prepared) => self.add(index, *prepared)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, index: usize, prepared: Prepared) -> Result<(), Failure> {
+        let work = &mut self.works[index];
+        work.checking = None;
+        let torrent = Arc::clone(&work.item.torrent);
+        let have = prepared.resume.written.count_ones();
+        let total = torrent.layout.pieces();
+        if work.item.is_download() && have > 0 {
+            let how = if prepared.adopted {
+                "found"
+            } else {
+                "continuing with"
+            };
+            work.story
+                .say_aloud(&format!("{how} {have} of {total} pieces"));
+        }
+        let mut trackers = torrent.trackers.clone();
+        trackers.extend(self.plan.settings.trackers.iter().cloned());
+        work.has_trackers = trackers.iter().any(|tier| !tier.is_empty());
+        work.has_peers = !self.plan.settings.peers.is_empty();
+        work.path = Some(prepared.storage.root_path());
+        let priority = |&wanted: &bool| {
+            if wanted {
+                Priority::Normal
+            } else {
+                Priority::Skip
+            }
+        };
+        let request = AddRequest {
+            priorities: work.item.wanted.iter().map(priority).collect(),
+            torrent,
+            prepared,
+            peers: self.plan.settings.peers.clone(),
+            trackers,
+            order: self.plan.settings.order,
+            limits: dunlin_engine::config::RateLimits::default(),
+            seed_when_complete: true,
+        };
+        let key = self.host.add(request);
+        work.stage = Stage::Running {
+            key,
+            since: Instant::now(),
+        };
+        self.by_key.insert(key, index);
+        Ok(())
+    }
+
+    fn fail(&mut self, index: usize, failure: Failure) {
+        let work = &mut self.works[index];
+        self.plan
+            .events
+            .error(Some(&work.item.torrent.info_hash), &failure);
+        if self.works.len() > 1 {
+            crate::screen::note(&format!("error: {failure}"));
+        }
+        self.works[index].stage = Stage::Ended;
+        self.failed.push(failure);
+    }
+
+    fn take_notices(&mut self, notices: &Receiver<Notice>) -> Result<(), Failure> {
+        let is_preparing = |work: &Work| matches!(work.stage, Stage::Preparing);
+        let tick = if self.works.iter().any(is_preparing) {
+            SHORT_TICK
+        } else {
+            TICK
+        };
+        match notices.recv_timeout(tick) {
+            Ok(notice) => self.on_notice(&notice)?,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failure::new(
+                    Code::Other,
+                    "the network thread ended; see the log",
+                ));
+            }
+        }
+        for _ in 0..NOTICES_A_TURN {
+            let Ok(notice) = notices.try_recv() else {
+                break;
+            };
+            self.on_notice(&notice)?;
+        }
+        Ok(())
+    }
+
+    fn on_notice(&mut self, notice: &Notice) -> Result<(), Failure> {
+        let alert = &notice.alert;
+        let Some(&index) = self.by_key.get(&alert.torrent()) else {
+            return Ok(());
+        };
+        let at = self.host_started_at + notice.at;
+        let work = &mut self.works[index];
+        if !matches!(alert, Alert::Complete { .. }) || work.item.is_download() {
+            work.story.tell(&self.plan.events, at, alert)?;
+        }
+        work.learn(alert);
+        if let Alert::Complete { summary, .. } = alert
+            && work.item.is_download()
+        {
+            let line = crate::story::summary_line(&work.item.torrent.name, summary);
+            tracing::info!(target: "dunlin", "{line}");
+            work.complete = Some(Instant::now());
+        } else if let Alert::DiskFailed { error, .. } = alert {
+            self.fail(index, disk_failure(error));
+        }
+        Ok(())
+    }
+
+    /// Looks at every transfer: events, bars, what is worth a warning.
+    fn look(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        if now < self.next_look {
+            return Ok(());
+        }
+        self.next_look = now + LOOK_INTERVAL;
+        let tell = now >= self.next_progress;
+        if tell {
+            self.next_progress = (self.next_progress + PROGRESS_INTERVAL).max(now);
+        }
+        let mut bytes = 0;
+        for work in &mut self.works {
+            if let Stage::Running { key, .. } = work.stage {
+                work.snapshot = self.host.snapshot(key).or(work.snapshot.take());
+            }
+            bytes += work
+                .snapshot
+                .as_ref()
+                .map_or(0, |snapshot| snapshot.downloaded);
+            if tell {
+                work.tell_progress(&self.plan.events)?;
+                work.tell_if_lonely(&self.plan.events, LONELY_AFTER)?;
+            }
+        }
+        if bytes > self.bytes_seen {
+            self.bytes_seen = bytes;
+            self.last_byte = now;
+        }
+        let works = &self.works;
+        self.progress
+            .update(|| work::bars(works), || work::lines(works));
+        Ok(())
+    }
+
+    fn over(&self) -> Option<End> {
+        let is_settled = |work: &Work| match work.stage {
+            Stage::Ended => true,
+            Stage::Preparing => false,
+            Stage::Running { .. } => work
+                .complete
+                .is_some_and(|since| self.goal_is_reached(work, since)),
+        };
+        if self.works.iter().all(is_settled) {
+            return Some(End::Done);
+        }
+        if self
+            .plan
+            .timeout
+            .is_some_and(|limit| self.started.elapsed() >= limit)
+        {
+            return Some(End::Timeout);
+        }
+        let downloads = self.works.iter().any(Work::is_unfinished);
+        let stalled = self
+            .plan
+            .stall_timeout
+            .is_some_and(|limit| self.last_byte.elapsed() >= limit);
+        (downloads && stalled).then_some(End::Stalled)
+    }
+
+    fn goal_is_reached(&self, work: &Work, since: Instant) -> bool {
+        match self.plan.goal {
+            SeedGoal::None => true,
+            SeedGoal::Forever => false,
+            SeedGoal::Time(time) => since.elapsed() >= time,
+            SeedGoal::Ratio(ratio) => work.ratio() >= ratio,
+        }
+    }
+
+    /// Says goodbye to everybody, then says how it went.
+    fn finish(mut self, end: End, notices: &Receiver<Notice>) -> Result<(), Failure> {
+        for work in &mut self.works {
+            if let Stage::Running { key, .. } = work.stage {
+                work.snapshot = self.host.snapshot(key).or(work.snapshot.take());
+            }
+        }
+        while let Ok(notice) = notices.try_recv() {
+            self.on_notice(&notice)?;
+        }
+        drop(self.progress);
+        for work in &self.works {
+            work.tell_progress(&self.plan.events)?;
+        }
+        self.host.shutdown();
+        outcome::tell(&self.plan, &self.works)?;
+        let unfinished: Vec<&Work> = self.works.iter().filter(|w| w.is_unfinished()).collect();
+        let why = match end {
+            End::Failed(failure) => return Err(failure),
+            End::Done => return first_of(self.failed),
+            End::Interrupted => "interrupted".to_owned(),
+            End::Timeout => format!("not done after {}", after(self.plan.timeout)),
+            End::Stalled => format!("no byte for {}", after(self.plan.stall_timeout)),
+        };
+        if unfinished.is_empty() {
+            return first_of(self.failed);
+        }
+        let states: Vec<String> = unfinished.iter().map(|work| work.state()).collect();
+        let failure = Failure::new(
+            Code::Unfinished,
+            format!(
+                "{why}: {}; run the same command again to continue",
+                states.join(", ")
+            ),
+        );
+        self.plan.events.error(None, &failure);
+        self.failed.push(failure);
+        first_of(self.failed)
+    }
+}
+
+fn after(limit: Option<Duration>) -> String {
+    show_duration(limit.unwrap_or_default())
+}
+
+/// Sets the flag when stdin ends: whoever started us is gone. Should the end take long, it is made
+/// short.
+fn watch_stdin(gone: Arc<AtomicBool>) {
+    const GRACE: Duration = Duration::from_secs(3);
+    std::thread::spawn(move || {
+        let mut rest = [0; 64];
+        while matches!(std::io::stdin().read(&mut rest), Ok(1..)) {}
+        gone.store(true, Ordering::Relaxed);
+        std::thread::sleep(GRACE);
+        std::process::exit(i32::from(crate::failure::INTERRUPTED_TWICE));
+    });
+}
+
+/// How a torrent is called on the terminal.
+fn shown_name(torrent: &Torrent) -> String {
+    clean(&torrent.name)
+}

@@ -1,0 +1,288 @@
+//! One torrent of a run: how far it is, and how that is shown.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use dunlin_engine::TorrentKey;
+use dunlin_engine::alert::Alert;
+use dunlin_engine::snapshot::TorrentSnapshot;
+use dunlin_host::check::CheckProgress;
+use serde_json::json;
+
+use crate::events::Events;
+use crate::failure::Failure;
+use crate::quantity::{percent, show_bytes, show_duration, show_rate};
+use crate::screen;
+use crate::story::Story;
+
+use super::{Item, shown_name};
+
+/// Bars that are shown at once; the rest is counted.
+const BARS_MAX: usize = 10;
+
+#[derive(Clone, Copy, Debug)]
+pub enum Stage {
+    Preparing,
+    Running {
+        key: TorrentKey,
+        since: Instant,
+    },
+    /// It failed, and said so.
+    Ended,
+}
+
+#[derive(Debug)]
+pub struct Work {
+    pub item: Item,
+    pub story: Story,
+    pub stage: Stage,
+    pub checking: Option<CheckProgress>,
+    pub snapshot: Option<TorrentSnapshot>,
+    /// When everything wanted was here. Never for a seed.
+    pub complete: Option<Instant>,
+    /// Where it is, or will be.
+    pub path: Option<PathBuf>,
+    pub has_trackers: bool,
+    pub has_peers: bool,
+    met_somebody: bool,
+    loneliness_told: bool,
+    /// What the trackers said last, and why the last dial failed.
+    tracker_said: Option<String>,
+    dial_failed: Option<String>,
+}
+
+impl Work {
+    pub fn new(item: Item, loud: bool, prefixed: bool) -> Self {
+        let name = shown_name(&item.torrent);
+        let story = Story {
+            info_hash: item.torrent.info_hash,
+            prefix: if prefixed {
+                format!("{name}: ")
+            } else {
+                String::new()
+            },
+            loud,
+            last_trouble: None,
+        };
+        Self {
+            item,
+            story,
+            stage: Stage::Preparing,
+            checking: None,
+            snapshot: None,
+            complete: None,
+            path: None,
+            has_trackers: false,
+            has_peers: false,
+            met_somebody: false,
+            loneliness_told: false,
+            tracker_said: None,
+            dial_failed: None,
+        }
+    }
+
+    /// Something is still to be downloaded.
+    pub fn is_unfinished(&self) -> bool {
+        match self.stage {
+            Stage::Ended => false,
+            Stage::Preparing => true,
+            Stage::Running { .. } => self.item.is_download() && self.complete.is_none(),
+        }
+    }
+
+    /// Bytes uploaded over bytes of the torrent.
+    pub fn ratio(&self) -> f64 {
+        let uploaded = self
+            .snapshot
+            .as_ref()
+            .map_or(0, |snapshot| snapshot.uploaded);
+        match self.item.torrent.layout.bytes() {
+            0 => f64::INFINITY,
+            bytes => uploaded as f64 / bytes as f64,
+        }
+    }
+
+    /// `thing.iso: 31 % of 134.2 MB`.
+    pub fn state(&self) -> String {
+        let (have, wanted) = self.have();
+        let name = shown_name(&self.item.torrent);
+        format!(
+            "{name}: {} % of {}",
+            percent(have, wanted),
+            show_bytes(wanted)
+        )
+    }
+
+    fn have(&self) -> (u64, u64) {
+        match &self.snapshot {
+            Some(snapshot) => (snapshot.have_bytes, snapshot.wanted_bytes),
+            None => (0, self.item.torrent.layout.bytes()),
+        }
+    }
+
+    /// Keeps what explains later why nothing happens.
+    pub fn learn(&mut self, alert: &Alert) {
+        if let Alert::Connected { .. } = alert {
+            self.met_somebody = true;
+        } else if let Alert::Announced { url, peers: 0, .. } = alert {
+            self.tracker_said = Some(format!("tracker {url} knows nobody else"));
+        } else if let Alert::AnnounceFailed { url, message, .. } = alert {
+            self.tracker_said = Some(format!("tracker {url}: {message}"));
+        } else if let Alert::DialFailed { peer, reason, .. } = alert {
+            self.dial_failed = Some(format!("{peer}: {reason}"));
+        }
+    }
+
+    pub fn tell_metadata(&self, events: &Events) -> Result<(), Failure> {
+        let torrent = &self.item.torrent;
+        events.emit("metadata", Some(&torrent.info_hash), || {
+            json!({
+                "name": torrent.name,
+                "bytes": torrent.layout.bytes(),
+                "pieces": torrent.layout.pieces(),
+            })
+        })
+    }
+
+    pub fn tell_progress(&self, events: &Events) -> Result<(), Failure> {
+        let hash = Some(&self.item.torrent.info_hash);
+        if let Some(at) = self.checking {
+            return events.emit(
+                "checking",
+                hash,
+                || json!({ "done": at.done_bytes, "total": at.total_bytes }),
+            );
+        }
+        let Some(snapshot) = &self.snapshot else {
+            return Ok(());
+        };
+        events.emit("progress", hash, || {
+            json!({
+                "have_bytes": snapshot.have_bytes,
+                "total_bytes": snapshot.wanted_bytes,
+                "downloaded": snapshot.downloaded,
+                "uploaded": snapshot.uploaded,
+                "wasted": snapshot.duplicate + snapshot.failed_hash,
+                "down_rate": snapshot.down_rate,
+                "up_rate": snapshot.up_rate,
+                "peers": snapshot.peers.len(),
+                "seeds": snapshot.peers.iter().filter(|peer| peer.is_seed).count(),
+                "eta_s": eta(snapshot).map(|eta| eta.as_secs()),
+            })
+        })
+    }
+
+    /// Says once why nothing happens.
+    pub fn tell_if_lonely(&mut self, events: &Events, after: Duration) -> Result<(), Failure> {
+        let Stage::Running { since, .. } = self.stage else {
+            return Ok(());
+        };
+        if self.met_somebody || self.loneliness_told || self.complete.is_some() {
+            return Ok(());
+        }
+        if !self.item.is_download() || since.elapsed() < after {
+            return Ok(());
+        }
+        self.loneliness_told = true;
+        let line = format!("no peers so far: {}", self.why_lonely());
+        self.story.warn(events, "no_peers", &line)
+    }
+
+    fn why_lonely(&self) -> String {
+        if !self.has_trackers && !self.has_peers {
+            return "the torrent names no tracker; name one with --tracker or a peer with --peer"
+                .to_owned();
+        }
+        let mut reasons = Vec::new();
+        match (&self.tracker_said, self.has_trackers) {
+            (Some(said), _) => reasons.push(said.clone()),
+            (None, true) => reasons.push("no tracker has answered yet".to_owned()),
+            (None, false) => {}
+        }
+        match (&self.dial_failed, self.has_peers) {
+            (Some(failed), _) => reasons.push(failed.clone()),
+            (None, true) => reasons.push("no peer has answered yet".to_owned()),
+            (None, false) => {}
+        }
+        reasons.join("; ")
+    }
+}
+
+fn eta(snapshot: &TorrentSnapshot) -> Option<Duration> {
+    let left = snapshot.wanted_bytes.saturating_sub(snapshot.have_bytes);
+    match (left, snapshot.down_rate) {
+        (0, _) => Some(Duration::ZERO),
+        (_, 0) => None,
+        (left, rate) => Some(Duration::from_secs(left / rate)),
+    }
+}
+
+/// The live area: a line a torrent.
+pub fn bars(works: &[Work]) -> Vec<String> {
+    let shown = works
+        .iter()
+        .filter(|work| !matches!(work.stage, Stage::Ended));
+    let mut lines: Vec<String> = shown.map(bar_line).collect();
+    if lines.len() > BARS_MAX {
+        let more = lines.len() - (BARS_MAX - 1);
+        lines.truncate(BARS_MAX - 1);
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+fn bar_line(work: &Work) -> String {
+    let colour = screen::look().colour;
+    let name = screen::fit(&shown_name(&work.item.torrent), 18);
+    if let Some(at) = work.checking {
+        let bar = screen::bar(at.done_bytes, at.total_bytes, 16, colour);
+        let done = percent(at.done_bytes, at.total_bytes);
+        return format!("{name:<18} {bar} {done:>3} %  checking what is here");
+    }
+    let Some(snapshot) = &work.snapshot else {
+        return format!("{name:<18} waiting");
+    };
+    let (have, wanted) = work.have();
+    let bar = screen::bar(have, wanted, 16, colour);
+    let peers = snapshot.peers.len();
+    if work.is_unfinished() {
+        let eta = eta(snapshot).map_or("-".to_owned(), show_duration);
+        let rate = show_rate(snapshot.down_rate);
+        let done = percent(have, wanted);
+        format!("{name:<18} {bar} {done:>3} %  {rate:>10}  {peers:>3} peers  {eta:>8}")
+    } else {
+        let (rate, ratio) = (show_rate(snapshot.up_rate), work.ratio());
+        format!("{name:<18} {bar} seeding  {rate:>10}  {peers:>3} peers  ratio {ratio:.2}")
+    }
+}
+
+/// The same for a log: a line a torrent.
+pub fn lines(works: &[Work]) -> Vec<String> {
+    works.iter().filter_map(line).collect()
+}
+
+fn line(work: &Work) -> Option<String> {
+    let name = shown_name(&work.item.torrent);
+    if let Some(at) = work.checking {
+        let done = percent(at.done_bytes, at.total_bytes);
+        return Some(format!(
+            "checking {name}: {done} % of {}",
+            show_bytes(at.total_bytes)
+        ));
+    }
+    let snapshot = work.snapshot.as_ref()?;
+    if matches!(work.stage, Stage::Ended) {
+        return None;
+    }
+    let eta = match eta(snapshot) {
+        Some(eta) if work.is_unfinished() => format!("; {} left", show_duration(eta)),
+        Some(_) | None => String::new(),
+    };
+    Some(format!(
+        "progress: {}; {} down, {} up, {} peers{eta}",
+        work.state(),
+        show_rate(snapshot.down_rate),
+        show_rate(snapshot.up_rate),
+        snapshot.peers.len(),
+    ))
+}
