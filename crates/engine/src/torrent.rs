@@ -236,6 +236,10 @@ impl Torrent {
             torrent.set_priorities(params.priorities);
         }
         torrent.complete_ready_files(shared);
+        // Nobody sends padding: such pieces only wait for their verdict.
+        for piece in torrent.picker.padding_pieces().collect::<Vec<_>>() {
+            torrent.finish(shared, piece);
+        }
         torrent.check_completion(shared, now);
         torrent
     }

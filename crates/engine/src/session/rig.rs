@@ -57,7 +57,17 @@ impl Rig {
             len: PIECE_LEN * u64::from(pieces),
             pad: false,
         };
-        let layout = Arc::new(Layout::new(PIECE_LEN, [span]).unwrap());
+        Self::with_files(&[span], config, resume, trackers)
+    }
+
+    pub(super) fn with_files(
+        files: &[FileSpan],
+        config: Config,
+        resume: Resume,
+        trackers: Vec<Vec<String>>,
+    ) -> Self {
+        let layout = Arc::new(Layout::new(PIECE_LEN, files.iter().copied()).unwrap());
+        let pieces = layout.pieces();
         let now = Instant::from_micros(1_000_000);
         let params = AddTorrent {
             info_hash: InfoHash::new([7; 20]),

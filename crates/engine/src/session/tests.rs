@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use dunlin_metainfo::{Bitfield, Sha1Digest};
+use dunlin_metainfo::{Bitfield, FileSpan, Sha1Digest};
 use dunlin_proto::peer::{Message, Request, Reserved};
 use dunlin_proto::tracker::{AnnounceEvent, AnnounceResponse};
 
@@ -704,4 +704,24 @@ fn a_dead_tracker_holds_nobody_up_for_more_than_two_seconds() {
     assert!(rig.session.snapshot(TORRENT, rig.now).is_some());
     rig.wait(2 * SECOND);
     assert!(rig.session.snapshot(TORRENT, rig.now).is_none());
+}
+
+#[test]
+fn a_piece_of_nothing_but_padding_needs_no_peer() {
+    let file = FileSpan {
+        len: PIECE_LEN,
+        pad: false,
+    };
+    let padding = FileSpan {
+        len: PIECE_LEN,
+        pad: true,
+    };
+    let files = [file, padding, file];
+    let mut rig = Rig::with_files(&files, Config::default(), Resume::empty(3), Vec::new());
+    let peer = rig.peer("xxx");
+    unchoke(&mut rig, peer);
+    deliver_everything(&mut rig, peer);
+    let snapshot = rig.session.snapshot(TORRENT, rig.now).unwrap();
+    assert_eq!(snapshot.state, TorrentState::Seeding);
+    assert_eq!(snapshot.downloaded, 2 * PIECE_LEN);
 }

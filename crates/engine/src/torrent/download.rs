@@ -346,7 +346,7 @@ impl Torrent {
         );
     }
 
-    fn finish(&mut self, shared: &mut Shared, piece: PieceIndex) {
+    pub(super) fn finish(&mut self, shared: &mut Shared, piece: PieceIndex) {
         let expect = self.piece_digests[piece.index()];
         let block_digests = self.verify.is_suspect(piece);
         let op = DiskOp::Finish {
