@@ -7,14 +7,14 @@ mod response;
 mod url;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use dunlin_engine::event::TrackerFailure;
 use dunlin_proto::tracker::http::client::{AnnounceError, announce_target, parse_announce};
 use dunlin_proto::tracker::{AnnounceRequest, AnnounceResponse};
 
-use crate::dns;
+use crate::{dns, tcp};
 use response::{Response, ResponseError, ResponseReader};
 pub(crate) use url::Url;
 use url::UrlError;
@@ -47,10 +47,11 @@ enum HttpError {
     Status(String),
 }
 
-/// Asks the tracker, and waits for at most [`TOTAL_TIMEOUT`] plus the time to look up its name.
+/// Asks the tracker, coming from the address `from` if there is one, and waits for at most [`TOTAL_TIMEOUT`] plus the time to look up its name.
 pub(crate) fn announce(
     url: &str,
     request: &AnnounceRequest,
+    from: Option<IpAddr>,
 ) -> Result<AnnounceResponse, TrackerFailure> {
     let failed = |error: HttpError| TrackerFailure {
         message: error.to_string(),
@@ -58,7 +59,7 @@ pub(crate) fn announce(
     };
     let mut url = Url::parse(url).map_err(|error| failed(error.into()))?;
     url.target = announce_target(&url.target, request);
-    read_announce(&get(&url).map_err(failed)?)
+    read_announce(&get(&url, from).map_err(failed)?)
 }
 
 /// The host whose share of helper threads an announce to `url` uses.
@@ -90,7 +91,7 @@ fn read_announce(response: &Response) -> Result<AnnounceResponse, TrackerFailure
 }
 
 /// GETs `url` and follows redirects. The deadline covers all of them.
-fn get(url: &Url) -> Result<Response, HttpError> {
+fn get(url: &Url, from: Option<IpAddr>) -> Result<Response, HttpError> {
     let deadline = Instant::now() + TOTAL_TIMEOUT;
     let mut url = url.clone();
     let mut came_from_outside = false;
@@ -100,7 +101,7 @@ fn get(url: &Url) -> Result<Response, HttpError> {
             .filter(|addrs| !addrs.is_empty())
             .ok_or_else(|| HttpError::HostNotFound(url.host.clone()))?;
         let addrs = allowed(&url, addrs, came_from_outside)?;
-        let response = exchange(&url, &addrs, deadline)?;
+        let response = exchange(&url, connect(&addrs, from, deadline)?, deadline)?;
         if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
             return Ok(response);
         }
@@ -129,8 +130,7 @@ fn allowed(
     Ok(addrs)
 }
 
-fn exchange(url: &Url, addrs: &[SocketAddr], deadline: Instant) -> Result<Response, HttpError> {
-    let mut stream = connect(addrs, deadline)?;
+fn exchange(url: &Url, mut stream: TcpStream, deadline: Instant) -> Result<Response, HttpError> {
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\n\
          Connection: close\r\n\r\n",
@@ -159,10 +159,14 @@ fn exchange(url: &Url, addrs: &[SocketAddr], deadline: Instant) -> Result<Respon
     }
 }
 
-fn connect(addrs: &[SocketAddr], deadline: Instant) -> Result<TcpStream, HttpError> {
+fn connect(
+    addrs: &[SocketAddr],
+    from: Option<IpAddr>,
+    deadline: Instant,
+) -> Result<TcpStream, HttpError> {
     let mut last = HttpError::Refused;
-    for addr in addrs {
-        match TcpStream::connect_timeout(addr, left(deadline)?) {
+    for &addr in addrs {
+        match tcp::connect(addr, from, left(deadline)?) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = io_error(error),
         }

@@ -7,6 +7,7 @@
 mod connections;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ pub(crate) struct Loop {
     orders: Receiver<Order>,
     notices: Notices,
     listeners: Vec<Listener>,
+    /// The address that we dial from, if it is a certain one.
+    from: Option<IpAddr>,
     sockets: BTreeMap<u64, Socket>,
     sockets_max: usize,
     /// No descriptors were left: no new connections until then.
@@ -109,7 +112,8 @@ impl Loop {
         let shard = Shard::new(config.engine, Rng::new(seed), clock.now());
         let disk = DiskConfig::new(config.disk_workers, shard.receiving_bytes_max());
         let disk = Disk::start(disk, poller.wake())?;
-        let trackers = Trackers::new(poller.wake());
+        let from = config.listen.source();
+        let trackers = Trackers::new(from, poller.wake());
         let mut listening = Vec::new();
         for (mut socket, key) in listeners.into_iter().zip(0..FIRST_KEY) {
             poller.register_listener(&mut socket, key)?;
@@ -129,6 +133,7 @@ impl Loop {
             orders,
             notices,
             listeners: listening,
+            from,
             sockets: BTreeMap::new(),
             sockets_max: tcp::sockets_max(),
             accept_after: None,

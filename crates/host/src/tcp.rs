@@ -1,11 +1,13 @@
 //! TCP sockets as the loop wants them: non-blocking, without Nagle's delay.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use dunlin_engine::reason::CloseReason;
 use mio::net::{TcpListener, TcpStream};
-use rustix::io::FdFlags;
+use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use rustix::process::{Resource, getrlimit};
 
@@ -16,6 +18,16 @@ pub enum Listen {
     Auto(u16),
     /// This address and nothing else.
     Exact(SocketAddr),
+}
+
+impl Listen {
+    /// The address that our own connections come from, if it is a certain one.
+    pub(crate) fn source(self) -> Option<IpAddr> {
+        match self {
+            Self::Exact(addr) if !addr.ip().is_unspecified() => Some(addr.ip()),
+            Self::Exact(_) | Self::Auto(_) => None,
+        }
+    }
 }
 
 /// Why we cannot listen.
@@ -72,8 +84,7 @@ fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 
 /// Without taking the same port of IPv4, which has a socket of its own.
 fn bind_v6_only(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = rustix::net::socket(AddressFamily::INET6, SocketType::STREAM, None)?;
-    rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+    let socket = new_socket(addr.ip())?;
     sockopt::set_ipv6_v6only(&socket, true)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     rustix::net::bind(&socket, &addr)?;
@@ -97,9 +108,59 @@ fn listen_error(addr: SocketAddr, error: &io::Error) -> ListenError {
     }
 }
 
-/// Begins to connect.
-pub(crate) fn dial(addr: SocketAddr) -> io::Result<TcpStream> {
-    TcpStream::connect(addr)
+/// Begins to connect. `from` is the address that we listen on, if it is a certain one: others
+/// should see us come from there.
+pub(crate) fn dial(addr: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(from) = source(from, addr) else {
+        return TcpStream::connect(addr);
+    };
+    let socket = bound(from)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    match rustix::net::connect(&socket, &addr) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(TcpStream::from_std(socket.into())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Connects and waits for it.
+pub(crate) fn connect(
+    addr: SocketAddr,
+    from: Option<IpAddr>,
+    timeout: Duration,
+) -> io::Result<std::net::TcpStream> {
+    let Some(from) = source(from, addr) else {
+        return std::net::TcpStream::connect_timeout(&addr, timeout);
+    };
+    let socket = bound(from)?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(timeout))?;
+    match rustix::net::connect(&socket, &addr) {
+        Ok(()) => Ok(socket.into()),
+        Err(Errno::INPROGRESS | Errno::AGAIN) => Err(io::ErrorKind::TimedOut.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The address to come from, if it can reach `to` at all.
+fn source(from: Option<IpAddr>, to: SocketAddr) -> Option<IpAddr> {
+    from.filter(|from| {
+        from.is_ipv4() == to.is_ipv4() && from.is_loopback() == to.ip().is_loopback()
+    })
+}
+
+fn bound(from: IpAddr) -> io::Result<OwnedFd> {
+    let socket = new_socket(from)?;
+    rustix::net::bind(&socket, &SocketAddr::new(from, 0))?;
+    Ok(socket)
+}
+
+fn new_socket(ip: IpAddr) -> io::Result<OwnedFd> {
+    let family = match ip {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
+    rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+    Ok(socket)
 }
 
 /// Whether the attempt to connect is over, and how it went.
@@ -122,7 +183,6 @@ pub(crate) fn set_up(stream: &TcpStream) {
 
 /// The process or the system is out of descriptors or memory: try again later.
 pub(crate) fn is_exhausted(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     let errno = Errno::from_io_error(error);
     [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
         .map(Some)
@@ -165,6 +225,20 @@ mod tests {
     fn port_of(at: Listen) -> (Vec<TcpListener>, u16) {
         let (listeners, addr) = listen(at).unwrap();
         (listeners, addr.port())
+    }
+
+    #[test]
+    fn whoever_listens_on_one_address_comes_from_there() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let from = Some(IpAddr::from([127, 0, 0, 3]));
+        let dialled = dial(addr, from).unwrap();
+        assert_eq!(Some(listener.accept().unwrap().1.ip()), from);
+        let connected = connect(addr, from, Duration::from_secs(10)).unwrap();
+        assert_eq!(Some(listener.accept().unwrap().1.ip()), from);
+        drop((dialled, connected));
+        assert_eq!(source(from, "1.1.1.1:80".parse().unwrap()), None);
+        assert_eq!(source(from, "[::1]:80".parse().unwrap()), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! holds its place but nothing else; at exit it is left behind.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
@@ -34,6 +35,8 @@ pub(crate) struct Reply {
 
 pub(crate) struct Trackers {
     queue: Queue,
+    /// The address that we come from, if it is a certain one.
+    from: Option<IpAddr>,
     outbox: Outbox,
     replies: Receiver<Reply>,
 }
@@ -46,10 +49,11 @@ struct Outbox {
 }
 
 impl Trackers {
-    pub(crate) fn new(wake: Wake) -> Self {
+    pub(crate) fn new(from: Option<IpAddr>, wake: Wake) -> Self {
         let (sender, replies) = mpsc::channel();
         Self {
             queue: Queue::default(),
+            from,
             outbox: Outbox {
                 replies: sender,
                 wake,
@@ -78,8 +82,9 @@ impl Trackers {
         while let Some((host, announce)) = self.queue.pop() {
             let announce = Arc::new(announce);
             let (outbox, asked, asked_host) = (self.outbox.clone(), announce.clone(), host.clone());
+            let from = self.from;
             let ask = move || {
-                let result = http::announce(&asked.url, &asked.request);
+                let result = http::announce(&asked.url, &asked.request, from);
                 outbox.send(&asked, asked_host, result);
             };
             let thread = thread::Builder::new().name("tracker".to_owned());

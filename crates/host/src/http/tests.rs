@@ -52,7 +52,7 @@ fn ok(body: &str) -> String {
 
 fn message(answer: &str) -> String {
     let (addr, server) = serve(vec![answer.to_owned()]);
-    let failure = announce(&format!("http://{addr}/announce"), &request()).unwrap_err();
+    let failure = announce(&format!("http://{addr}/announce"), &request(), None).unwrap_err();
     server.join().unwrap();
     failure.message
 }
@@ -62,7 +62,7 @@ fn an_announce_asks_and_reads_the_answer() {
     let (addr, server) = serve(vec![ok(
         "d8:intervali900e5:peers6:\x7f\x00\x00\x01\x1a\x0ae",
     )]);
-    let answer = announce(&format!("http://{addr}/x/announce?key=1"), &request()).unwrap();
+    let answer = announce(&format!("http://{addr}/x/announce?key=1"), &request(), None).unwrap();
     assert_eq!(answer.interval_s, 900);
     assert_eq!(answer.peers, ["127.0.0.1:6666".parse().unwrap()]);
     let asked = server.join().unwrap().remove(0);
@@ -78,12 +78,12 @@ fn an_announce_asks_and_reads_the_answer() {
 fn redirects_are_followed_but_not_for_ever() {
     let to = |place: &str| format!("HTTP/1.1 302 Found\r\nLocation: {place}\r\n\r\n");
     let (addr, server) = serve(vec![to("/announce/2"), ok("d8:intervali60e5:peers0:e")]);
-    let answer = announce(&format!("http://{addr}/announce"), &request()).unwrap();
+    let answer = announce(&format!("http://{addr}/announce"), &request(), None).unwrap();
     assert_eq!(answer.interval_s, 60);
     assert!(server.join().unwrap()[1].starts_with("GET /announce/2 "));
 
     let (addr, server) = serve(vec![to("/announce"); REDIRECTS_MAX + 1]);
-    let failure = announce(&format!("http://{addr}/announce"), &request()).unwrap_err();
+    let failure = announce(&format!("http://{addr}/announce"), &request(), None).unwrap_err();
     assert_eq!(failure.message, "more than 5 redirects");
     server.join().unwrap();
 }
@@ -96,7 +96,7 @@ fn failures_say_what_happened() {
     );
     assert_eq!(message("220 smtp ready\r\n\r\n"), "the answer is not HTTP");
     let (addr, server) = serve(vec![ok("d14:failure reason11:go away nowe")]);
-    let failure = announce(&format!("http://{addr}/announce"), &request()).unwrap_err();
+    let failure = announce(&format!("http://{addr}/announce"), &request(), None).unwrap_err();
     assert_eq!(
         (failure.message.as_str(), failure.refused),
         ("go away now", true)
@@ -112,7 +112,7 @@ fn nobody_there_is_connection_refused() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let why = |url: &str| announce(url, &request()).unwrap_err().message;
+    let why = |url: &str| announce(url, &request(), None).unwrap_err().message;
     assert_eq!(
         why(&format!("http://{addr}/announce")),
         "connection refused"

@@ -95,7 +95,7 @@ impl Loop {
     ) {
         let has_room = self.hub.may_dial() && self.sockets.len() < self.sockets_max;
         let result = if has_room {
-            tcp::dial(remote.socket_addr())
+            tcp::dial(remote.socket_addr(), self.from)
         } else {
             Err(io::Error::other("too many open connections"))
         };
