@@ -85,3 +85,18 @@ fn garbage_ends_the_connection_and_nothing_else() {
         assert!(t_all < 1.5 * clean, "{kind:?}: {t_all} s against {clean} s");
     }
 }
+
+#[test]
+fn a_lie_in_the_last_short_piece_is_found_like_any_other() {
+    // Three files; the last piece is a short block and a bit.
+    let sizes = [300_000, 5, 1_000_001];
+    let content = Content::with_files(64 * KIB, &sizes);
+    for seed in 1..=10 {
+        let report = Swarm::new(seed, &content, 2)
+            .hostile(2, Hostile::Liar { percent: 30 })
+            .at_most(600)
+            .run()
+            .expect_all_oracles();
+        assert!(report.wasted_bytes > 0, "seed {seed}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dunlin_engine::config::{PieceOrder, RateLimits};
+use dunlin_engine::config::{PieceOrder, RateLimits, SeedStrategy};
 use dunlin_metainfo::Bitfield;
 use dunlin_sim::scenario::{KIB, MIB};
 use dunlin_sim::{Content, Do, NodeId, Report, Swarm, When};
@@ -296,4 +296,45 @@ fn a_limit_may_change_while_it_runs() {
         rate(7, 24)
     );
     assert!(rate(27, 35) > 900_000.0, "{}", rate(27, 35));
+}
+
+/// Nobody but the seed gives: five leeches with fast downlinks and five with slow ones.
+fn only_the_seed_gives(strategy: SeedStrategy) -> Report {
+    Swarm::new(19, &Content::new(256, 256 * KIB), 10)
+        .every_node(|index, node| {
+            node.rides_free = index > 0;
+            node.must_finish = false;
+            node.config.seed_strategy = strategy;
+            node.config.preferred_neighbors = 3;
+            if index > 5 {
+                node.rates.down = Some(u64::from(32 * KIB));
+            }
+        })
+        .for_seconds(200)
+        .run()
+        .expect_all_oracles()
+}
+
+#[test]
+fn a_round_robin_seed_gives_everybody_a_turn() {
+    let report = only_the_seed_gives(SeedStrategy::RoundRobin);
+    let turns = |peer: u32| {
+        let chokes = report.nodes[0].stats.chokes.iter();
+        chokes
+            .filter(|(_, node, choked)| node.0 == peer && !choked)
+            .count()
+    };
+    let turns: Vec<usize> = (1..=10).map(turns).collect();
+    let (least, most) = (turns.iter().min().unwrap(), turns.iter().max().unwrap());
+    assert!(*least >= 2 && *most <= 2 * *least, "{turns:?}");
+}
+
+#[test]
+fn a_seed_that_favours_the_fastest_gives_most_to_fast_downlinks() {
+    let fast = |strategy| {
+        let report = only_the_seed_gives(strategy);
+        let fast = report.nodes[1..=5].iter();
+        fast.map(|node| node.stats.downloaded).sum::<u64>()
+    };
+    assert!(fast(SeedStrategy::FastestUpload) > fast(SeedStrategy::RoundRobin));
 }
