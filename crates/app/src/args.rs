@@ -432,9 +432,14 @@ fn one_line(error: &clap::Error) -> String {
 fn hint(word: &str) -> Option<Failure> {
     const NOT_BUILT: [&str; 4] = ["share", "link", "completions", "man"];
     if NOT_BUILT.contains(&word) {
-        return Some(Failure::usage(format!(
-            "`dunlin {word}` is not built yet; see --help"
-        )));
+        return Some(Failure::usage(match word {
+            "share" => {
+                "`dunlin share` is not built yet; until then: dunlin create FILE, \
+                 then dunlin seed FILE.torrent"
+            }
+            "link" => "`dunlin link` is not built yet; `dunlin show` tells the magnet link",
+            _ => "not built yet; see --help",
+        }));
     }
     let looks_like_source = word.ends_with(".torrent")
         || ["magnet:", "http://", "https://"]

@@ -1,6 +1,7 @@
 //! The commands, one file each: what was typed becomes what is done.
 
 pub mod create;
+pub mod demo;
 pub mod get;
 pub mod peer;
 pub mod seed;

@@ -68,7 +68,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Verify(args) => cli::verify::run(&args, &context),
         Command::Peer(args) => cli::peer::run(&args, context),
         Command::Tracker(args) => cli::tracker::run(args, context),
-        Command::Demo(_) => Err(Failure::usage("not built yet")),
+        Command::Demo(args) => cli::demo::run(&args, context),
         Command::Options => screen::out(options::markdown().trim_end()),
     }
 }

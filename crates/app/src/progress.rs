@@ -27,6 +27,15 @@ impl Progress {
         }
     }
 
+    /// The same, and the first line comes at once.
+    pub fn eager(quiet: bool) -> Self {
+        let long_ago = Instant::now().checked_sub(LINE_INTERVAL);
+        Self {
+            last: long_ago.unwrap_or_else(Instant::now),
+            ..Self::new(quiet)
+        }
+    }
+
     /// Draws `live()`, or prints `line()`, if it is time to.
     pub fn update(
         &mut self,

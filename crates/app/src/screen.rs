@@ -16,6 +16,8 @@ pub struct Look {
     pub live: bool,
     pub colour: bool,
     pub width: usize,
+    /// Lines of the terminal.
+    pub height: usize,
 }
 
 /// The layout is made for this many columns; wider terminals get no more.
@@ -26,7 +28,7 @@ impl Look {
     /// not empty; `TERM=dumb` can neither colour nor move the cursor.
     pub fn new(
         terminal: bool,
-        columns: Option<usize>,
+        size: Option<(usize, usize)>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Self {
         let set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
@@ -36,16 +38,19 @@ impl Look {
         Self {
             live: terminal && !dumb,
             colour: !set("NO_COLOR") && (forced || terminal && !dumb),
-            width: columns.unwrap_or(COLUMNS).clamp(20, COLUMNS),
+            width: size
+                .map_or(COLUMNS, |(columns, _)| columns)
+                .clamp(20, COLUMNS),
+            height: size.map_or(24, |(_, rows)| rows).max(2),
         }
     }
 
     fn detect() -> Self {
-        let columns = rustix::termios::tcgetwinsize(io::stderr())
+        let size = rustix::termios::tcgetwinsize(io::stderr())
             .ok()
-            .map(|size| usize::from(size.ws_col))
-            .filter(|&columns| columns > 0);
-        Self::new(io::stderr().is_terminal(), columns, |name| {
+            .map(|size| (usize::from(size.ws_col), usize::from(size.ws_row)))
+            .filter(|&(columns, rows)| columns > 0 && rows > 0);
+        Self::new(io::stderr().is_terminal(), size, |name| {
             std::env::var(name).ok()
         })
     }

@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, reason = "a test binary: there is no outside")]
 
 mod cli;
+mod demo;
 mod fixture;
 mod interop;
 mod libtorrent;
