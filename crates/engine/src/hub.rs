@@ -102,13 +102,8 @@ impl Hub {
 
     /// Somebody connected. Returns the connection that has to go for it, if any.
     pub fn accepted(&mut self, now: Instant, conn: ConnKey, remote: PeerAddr) -> Option<Failure> {
-        let displaced = if self.incoming >= INCOMING_MAX {
-            let oldest = self.conns.iter().find(|(_, conn)| conn.is_incoming());
-            oldest.map(|(&conn, _)| conn)
-        } else {
-            None
-        };
-        let displaced = displaced.and_then(|conn| self.closed(conn, CloseReason::TimedOut));
+        let is_full = self.incoming >= INCOMING_MAX;
+        let displaced = if is_full { self.displace() } else { None };
         self.insert(
             conn,
             remote,
@@ -117,6 +112,18 @@ impl Hub {
         );
         self.incoming += 1;
         displaced
+    }
+
+    /// Gives up the stranger that waits longest, to make room for another.
+    pub fn displace(&mut self) -> Option<Failure> {
+        let mut conns = self.conns.iter();
+        let (&conn, _) = conns.find(|(_, conn)| conn.is_incoming())?;
+        self.closed(conn, CloseReason::TimedOut)
+    }
+
+    /// Whether [`displace`](Self::displace) would find one.
+    pub fn has_strangers(&self) -> bool {
+        self.incoming > 0
     }
 
     /// A connection attempt began.

@@ -228,6 +228,14 @@ mod tests {
     }
 
     #[test]
+    fn all_interfaces_are_those_of_both_families() {
+        let (listeners, port) = port_of(Listen::Auto(0));
+        std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        // A machine without IPv6 has one listener.
+        assert!(listeners.len() == 1 || std::net::TcpStream::connect(("::1", port)).is_ok());
+    }
+
+    #[test]
     fn whoever_listens_on_one_address_comes_from_there() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();

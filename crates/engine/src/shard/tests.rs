@@ -356,3 +356,8 @@ fn buffers_come_home_when_the_socket_dies_midway() {
         node.shard.session().check_invariants();
     }
 }
+
+#[test]
+fn an_idle_peer_costs_little() {
+    assert!(size_of::<Peer>() <= 512, "{} bytes", size_of::<Peer>());
+}

@@ -42,11 +42,14 @@ impl Socket {
 }
 
 impl Loop {
+    /// Somebody may be waiting, and there is a descriptor for him or for whom he displaces.
     pub(super) fn may_accept(&self) -> bool {
-        self.sockets.len() < self.sockets_max && self.listeners.iter().any(|l| l.readable)
+        let has_room = self.sockets.len() < self.sockets_max || self.hub.has_strangers();
+        has_room && self.listeners.iter().any(|listener| listener.readable)
     }
 
-    /// Lets strangers in while there are descriptors for them: the others wait in the backlog.
+    /// Lets strangers in. Once the descriptors are used up a new one displaces the one that has
+    /// not shown its handshake for longest; when all are peers, the others wait in the backlog.
     pub(super) fn accept(&mut self, now: Instant) {
         if self.accept_after.is_some_and(|at| at > now) {
             return;
@@ -61,7 +64,14 @@ impl Loop {
                 return;
             };
             match listener.socket.accept() {
-                Ok((stream, addr)) => self.on_accepted(now, stream, addr),
+                Ok((stream, addr)) => {
+                    if self.sockets.len() >= self.sockets_max
+                        && let Some(failure) = self.hub.displace()
+                    {
+                        self.on_failure(now, failure);
+                    }
+                    self.on_accepted(now, stream, addr);
+                }
                 Err(error) if would_block(&error) => listener.readable = false,
                 Err(error) if tcp::is_exhausted(&error) => {
                     tracing::warn!(%error, "no more connections for now");

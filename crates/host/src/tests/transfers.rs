@@ -227,3 +227,52 @@ fn dialling_ourselves_comes_to_nothing() {
             .is_empty()
     );
 }
+
+/// A peer that asks for everything and takes nothing.
+fn greedy(share: &Share, seed: &Node, number: u8) -> TcpStream {
+    let mut stream = TcpStream::connect(seed.addr()).unwrap();
+    let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".to_vec();
+    hello.extend(share.torrent.info_hash.as_bytes());
+    hello.extend(b"-XX0000-greedy-----");
+    hello.push(b'a' + number);
+    hello.extend([0, 0, 0, 1, 2]);
+    for piece in 0..60u32 {
+        for block in 0..4u32 {
+            hello.extend([0, 0, 0, 13, 6]);
+            for word in [piece, block * 16_384, 16_384] {
+                hello.extend(word.to_be_bytes());
+            }
+        }
+    }
+    // Without the fast extension requests of a choked peer are ignored: wait for the unchoke.
+    let (first, requests) = hello.split_at(68 + 5);
+    stream.write_all(first).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(&[0, 0, 0, 1, 1]) {
+        let mut byte = [0];
+        assert_eq!(stream.read(&mut byte).unwrap(), 1);
+        seen.push(byte[0]);
+    }
+    stream.write_all(requests).unwrap();
+    stream
+}
+
+#[test]
+fn readers_that_never_read_do_not_starve_the_others() {
+    let (share, dir) = (Share::file(LEN), tempfile::tempdir().unwrap());
+    let setup = Setup {
+        buffer_bytes_max: Some(2 * 1024 * 1024),
+        ..Setup::default()
+    };
+    let seed = Node::seed(&share, setup);
+    let greedy: Vec<TcpStream> = (0..3).map(|number| greedy(&share, &seed, number)).collect();
+    let leech = Node::leech(&share, dir.path(), peers(&[&seed]));
+    leech.wait_complete();
+    share.assert_same(dir.path());
+    assert!(
+        seed.handle.buffer_bytes().unwrap() <= 512 * 1024,
+        "a quarter of the ceiling"
+    );
+    drop(greedy);
+}
