@@ -228,6 +228,34 @@ fn dialling_ourselves_comes_to_nothing() {
     );
 }
 
+#[test]
+fn two_that_dial_each_other_at_once_keep_one_connection() {
+    let (share, dir) = (Share::file(LEN), tempfile::tempdir().unwrap());
+    let limits = RateLimits {
+        up: Some(3_000_000),
+        ..RateLimits::default()
+    };
+    let seed = Node::seed(
+        &share,
+        Setup {
+            limits,
+            ..Setup::default()
+        },
+    );
+    let leech = Node::leech(&share, dir.path(), Setup::default());
+    for (node, peer) in [(&seed, &leech), (&leech, &seed)] {
+        node.handle.command(dunlin_engine::Command::AddPeers {
+            torrent: node.torrent,
+            peers: vec![dunlin_engine::PeerAddr::Tcp(peer.addr())],
+        });
+    }
+    leech.wait_pieces(10);
+    let snapshot = leech.handle.snapshot(leech.torrent).unwrap();
+    assert_eq!(snapshot.peers.len(), 1, "{:#?}", snapshot.peers);
+    leech.wait_complete();
+    share.assert_same(dir.path());
+}
+
 /// A peer that asks for everything and takes nothing.
 fn greedy(share: &Share, seed: &Node, number: u8) -> TcpStream {
     let mut stream = TcpStream::connect(seed.addr()).unwrap();
