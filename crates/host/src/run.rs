@@ -411,8 +411,8 @@ const SHARED_LEN: usize = 256 * 1024;
 /// How often in a turn what was written may lead to more to be written.
 const ROUNDS_MAX: usize = 3;
 
-/// Trackers get this long to hear that we stopped.
-const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// The session gives trackers two seconds; the disk has until then to make all of it durable.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Idle buffers are given back to the system that often.
 const SHRINK_INTERVAL: Duration = Duration::from_secs(30);

@@ -48,6 +48,20 @@ fn a_leech_that_is_dialled_gets_the_folder() {
 }
 
 #[test]
+fn whoever_stops_at_once_leaves_no_resume_data_of_a_complete_folder() {
+    let names: Vec<String> = (0..300).map(|at| format!("{}/{at}", at % 7)).collect();
+    let files: Vec<(&str, usize)> = names.iter().map(|name| (&name[..], 3000)).collect();
+    let (share, dir) = (Share::folder(&files), tempfile::tempdir().unwrap());
+    let seed = Node::seed(&share, Setup::default());
+    let leech = Node::leech(&share, dir.path(), peers(&[&seed]));
+    leech.wait_complete();
+    leech.handle.shutdown();
+    let names = fs::read_dir(dir.path()).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["things"]);
+}
+
+#[test]
 fn an_empty_file_is_complete_at_once() {
     let (share, dir) = (Share::file(0), tempfile::tempdir().unwrap());
     let leech = Node::leech(&share, dir.path(), Setup::default());
