@@ -3,6 +3,7 @@
 //! One function translates every [`Alert`]. In `peer` the story is told at `info`, elsewhere at
 //! `debug`: only what a user must know is louder.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dunlin_engine::alert::{Alert, Side, Summary};
@@ -26,6 +27,8 @@ pub struct Story {
     pub loud: bool,
     /// The tracker trouble that was told last: the same again is only for `debug`.
     pub last_trouble: Option<String>,
+    /// Of which connected peers the first interest was told, and whether it was ours.
+    pub interest_told: BTreeSet<(PeerAddr, bool)>,
 }
 
 impl Story {
@@ -77,6 +80,8 @@ impl Story {
                 )
             }
             Alert::Disconnected { peer, reason, .. } => {
+                self.interest_told.remove(&(*peer, true));
+                self.interest_told.remove(&(*peer, false));
                 self.say(&format!("disconnected from {peer}: {reason}"));
                 let reason = reason.to_string();
                 emit(
@@ -164,15 +169,7 @@ impl Story {
                 interested,
                 ..
             } => {
-                let verb = if *interested {
-                    "interested"
-                } else {
-                    "no longer interested"
-                };
-                match by {
-                    Side::Us => self.say(&format!("we are {verb} in {peer}")),
-                    Side::Peer => self.say(&format!("{peer} is {verb} in us")),
-                }
+                self.tell_interest(*peer, *by, *interested);
                 Ok(())
             }
             Alert::FileCompleted { .. } => Ok(()),
@@ -200,6 +197,25 @@ impl Story {
             }
             // It ends the transfer, which says so.
             Alert::DiskFailed { .. } => Ok(()),
+        }
+    }
+
+    /// Near the end, and between two leeches that are equally far, interest comes and goes many
+    /// times a second: only the first time is worth more than `debug`.
+    fn tell_interest(&mut self, peer: PeerAddr, by: Side, interested: bool) {
+        let verb = if interested {
+            "interested"
+        } else {
+            "no longer interested"
+        };
+        let line = match by {
+            Side::Us => format!("we are {verb} in {peer}"),
+            Side::Peer => format!("{peer} is {verb} in us"),
+        };
+        if interested && self.interest_told.insert((peer, by == Side::Us)) {
+            self.say(&line);
+        } else {
+            tracing::debug!(target: "dunlin", "{}{line}", self.prefix);
         }
     }
 

@@ -1,5 +1,6 @@
 //! One torrent of a run: how far it is, and how that is shown.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,7 @@ impl Work {
             },
             loud,
             last_trouble: None,
+            interest_told: BTreeSet::new(),
         };
         Self {
             item,

@@ -10,4 +10,5 @@ mod demo;
 mod fixture;
 mod interop;
 mod libtorrent;
+mod peer;
 mod transfer;
