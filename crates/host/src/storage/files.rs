@@ -142,7 +142,12 @@ impl Storage {
     /// Makes everything written before this call survive a power cut.
     pub(crate) fn sync(&self) -> Result<(), DiskError> {
         let mut cleared = Vec::new();
-        let synced = self.sync_dirty(&mut cleared);
+        let dirty = (0..self.files.len()).filter(|&file| self.stored(file).dirty);
+        let synced = if dirty.count() > SYNC_FILES_MAX && cfg!(target_os = "linux") {
+            self.sync_all_at_once(&mut cleared)
+        } else {
+            self.sync_one_by_one(&mut cleared)
+        };
         if synced.is_err() {
             for file in cleared {
                 self.stored(file).dirty = true;
@@ -151,7 +156,18 @@ impl Storage {
         synced
     }
 
-    fn sync_dirty(&self, cleared: &mut Vec<usize>) -> Result<(), DiskError> {
+    /// One wait for the disk, where thousands of files would wait one by one.
+    fn sync_all_at_once(&self, cleared: &mut Vec<usize>) -> Result<(), DiskError> {
+        for file in 0..self.files.len() {
+            // Cleared first: a write that comes meanwhile sets it again.
+            if std::mem::take(&mut self.stored(file).dirty) {
+                cleared.push(file);
+            }
+        }
+        self.folder.sync_file_system()
+    }
+
+    fn sync_one_by_one(&self, cleared: &mut Vec<usize>) -> Result<(), DiskError> {
         let mut folders = BTreeSet::new();
         for file in 0..self.files.len() {
             let (opened, name) = {
@@ -338,3 +354,6 @@ impl Source for NamedFiles<'_> {
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|broken| broken.into_inner())
 }
+
+/// More files than this are made durable with their whole file system.
+const SYNC_FILES_MAX: usize = 16;

@@ -177,6 +177,20 @@ impl Folder {
             .map_err(|failure| failure.tell(self))
     }
 
+    /// Makes the whole file system that holds the folder survive a power cut.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn sync_file_system(&self) -> Result<(), DiskError> {
+        fs::syncfs(&self.fd).map_err(|errno| disk_error(&self.path, &errno.into()))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn sync_file_system(&self) -> Result<(), DiskError> {
+        Err(other(
+            &self.path,
+            "no way to make the whole file system durable",
+        ))
+    }
+
     fn open_at(
         &self,
         relative: &Path,
