@@ -2,6 +2,7 @@
 
 use std::thread::available_parallelism;
 
+use dunlin_engine::event::{DiskError, DiskErrorKind};
 use dunlin_host::check::{CheckError, CheckReport};
 use dunlin_host::storage::StorageError;
 use dunlin_metainfo::Torrent;
@@ -42,7 +43,20 @@ pub fn storage_failure(torrent: &Torrent, error: &StorageError) -> Failure {
         ),
         StorageError::Incomplete(report) => incomplete(torrent, report),
         StorageError::Cancelled => Failure::new(Code::Unfinished, "interrupted"),
-        StorageError::Disk(error) => disk_failure(error),
+        StorageError::Disk(error) => place_failure(error),
+    }
+}
+
+/// A folder or file that cannot be made or read: nothing was lost, another place will do.
+fn place_failure(error: &DiskError) -> Failure {
+    match error.kind {
+        DiskErrorKind::Full | DiskErrorKind::Permission => disk_failure(error),
+        DiskErrorKind::Exists => {
+            Failure::new(Code::Conflict, format!("{error}; choose another folder"))
+        }
+        DiskErrorKind::NotFound | DiskErrorKind::Changed | DiskErrorKind::Other => {
+            Failure::new(Code::Disk, format!("{error}; choose another folder"))
+        }
     }
 }
 

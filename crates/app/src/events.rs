@@ -74,6 +74,11 @@ impl Events {
         self.emit("warning", info_hash, body)
     }
 
+    /// Tells the failure that ends a command, and passes it on.
+    pub fn end(&self, result: Result<(), Failure>) -> Result<(), Failure> {
+        result.inspect_err(|failure| self.error(None, failure))
+    }
+
     pub fn error(&self, info_hash: Option<&InfoHash>, failure: &Failure) {
         let body = || {
             json!({

@@ -120,7 +120,7 @@ pub fn disk_failure(error: &DiskError) -> Failure {
         DiskErrorKind::Full => "; free some space and run the same command again",
         DiskErrorKind::Permission => "; choose another folder or change its mode",
         DiskErrorKind::NotFound | DiskErrorKind::Exists | DiskErrorKind::Changed => {
-            "; run the same command again to check what is there"
+            "; run the same command again, which checks what is there"
         }
         DiskErrorKind::Other => "",
     };

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::failure::{Code, Failure, INTERRUPTED_TWICE};
 
@@ -31,6 +31,9 @@ impl Interrupt {
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
             .map_err(|error| Failure::new(Code::Other, format!("signals: {error}")))?;
         }
+        // A file beyond the limit of the shell (ulimit -f) is an error to report, not an end.
+        signal_hook::flag::register(SIGXFSZ, Arc::default())
+            .map_err(|error| Failure::new(Code::Other, format!("signals: {error}")))?;
         Ok(Self(Arc::clone(INSTALLED.get_or_init(|| flag))))
     }
 

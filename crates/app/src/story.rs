@@ -3,7 +3,7 @@
 //! One function translates every [`Alert`]. In `peer` the story is told at `info`, elsewhere at
 //! `debug`: only what a user must know is louder.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dunlin_engine::alert::{Alert, Side, Summary};
@@ -25,8 +25,9 @@ pub struct Story {
     pub prefix: String,
     /// At `info` rather than `debug`.
     pub loud: bool,
-    /// The tracker trouble that was told last: the same again is only for `debug`.
-    pub last_trouble: Option<String>,
+    /// What each tracker's trouble was when it was told last: the same again is only for `debug`.
+    /// A torrent has few trackers.
+    pub troubles: BTreeMap<String, String>,
     /// Of which connected peers the first interest was told, and whether it was ours.
     pub interest_told: BTreeSet<(PeerAddr, bool)>,
 }
@@ -177,7 +178,7 @@ impl Story {
             Alert::Announced {
                 url, peers, next, ..
             } => {
-                self.last_trouble = None;
+                self.troubles.remove(url);
                 let next = show_duration(*next);
                 self.say(&format!(
                     "tracker {url}: {peers} peers; next announce in {next}"
@@ -188,12 +189,16 @@ impl Story {
                 url, message, next, ..
             } => {
                 let trouble = format!("tracker {}: {}", clean(url), clean(message));
-                let line = format!("{trouble}; next try in {}", show_duration(*next));
-                self.trouble(events, trouble, &line)
+                let line = if next.is_zero() {
+                    format!("{trouble}; the next tracker is asked")
+                } else {
+                    format!("{trouble}; next try in {}", show_duration(*next))
+                };
+                self.trouble(events, url, trouble, &line)
             }
             Alert::TrackerWarning { url, message, .. } => {
                 let line = format!("tracker {} warns: {}", clean(url), clean(message));
-                self.trouble(events, line.clone(), &line)
+                self.trouble(events, url, line.clone(), &line)
             }
             // It ends the transfer, which says so.
             Alert::DiskFailed { .. } => Ok(()),
@@ -219,12 +224,18 @@ impl Story {
         }
     }
 
-    fn trouble(&mut self, events: &Events, trouble: String, line: &str) -> Result<(), Failure> {
-        if self.last_trouble.as_ref() == Some(&trouble) {
+    fn trouble(
+        &mut self,
+        events: &Events,
+        url: &str,
+        trouble: String,
+        line: &str,
+    ) -> Result<(), Failure> {
+        let before = self.troubles.insert(url.to_owned(), trouble.clone());
+        if before == Some(trouble) {
             self.say(line);
             return events.warning(Some(&self.info_hash), "tracker", line);
         }
-        self.last_trouble = Some(trouble);
         self.warn(events, "tracker", line)
     }
 }

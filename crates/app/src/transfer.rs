@@ -30,6 +30,7 @@ use crate::failure::{Code, Failure, disk_failure};
 use crate::options::SeedGoal;
 use crate::progress::Progress;
 use crate::quantity::show_duration;
+use crate::screen;
 use crate::settings::Settings;
 use crate::signals::Interrupt;
 
@@ -81,6 +82,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Time between two `progress` events.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Time between two lines that say how far a transfer is, where no bar does.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Time without any peer after which the reason is told.
 const LONELY_AFTER: Duration = Duration::from_secs(10);
 
@@ -100,7 +104,10 @@ pub fn run(plan: Plan, items: Vec<Item>, failed: Vec<Failure>) -> Result<(), Fai
     let addr = host.listen_addr();
     let id = crate::story::shown_id(host.peer_id().as_bytes());
     let line = format!("listening on {addr}, peer id {id}");
-    if plan.loud {
+    let is_moved = matches!(plan.listen, Listen::Auto(port) if port != addr.port());
+    let is_seed = items.iter().any(|item| !item.is_download());
+    // Whoever is to name us to others must know the port.
+    if plan.loud || is_moved || is_seed {
         tracing::info!(target: "dunlin", "{line}");
     } else {
         tracing::debug!(target: "dunlin", "{line}");
@@ -137,6 +144,7 @@ pub fn run(plan: Plan, items: Vec<Item>, failed: Vec<Failure>) -> Result<(), Fai
         bytes_seen: 0,
         next_look: now,
         next_progress: now,
+        next_log: now + LOG_INTERVAL,
         interrupt,
         stdin_gone,
     };
@@ -170,6 +178,7 @@ struct Transfer {
     bytes_seen: u64,
     next_look: Instant,
     next_progress: Instant,
+    next_log: Instant,
     interrupt: Interrupt,
     stdin_gone: Arc<AtomicBool>,
 }
@@ -256,12 +265,11 @@ impl Transfer {
     }
 
     fn fail(&mut self, index: usize, failure: Failure) {
-        let work = &mut self.works[index];
-        self.plan
-            .events
-            .error(Some(&work.item.torrent.info_hash), &failure);
-        if self.works.len() > 1 {
-            crate::screen::note(&format!("error: {failure}"));
+        // The only failure of a run is told when the run ends.
+        if self.works.len() + self.failed.len() > 1 {
+            let info_hash = self.works[index].item.torrent.info_hash;
+            self.plan.events.error(Some(&info_hash), &failure);
+            screen::note(&format!("error: {failure}"));
         }
         self.works[index].stage = Stage::Ended;
         self.failed.push(failure);
@@ -346,9 +354,23 @@ impl Transfer {
             self.last_byte = now;
         }
         let works = &self.works;
-        self.progress
-            .update(|| work::bars(works), || work::lines(works));
+        self.progress.update(|| work::bars(works), Vec::new);
+        if now >= self.next_log {
+            self.next_log = now + LOG_INTERVAL;
+            self.log_progress();
+        }
         Ok(())
+    }
+
+    fn log_progress(&self) {
+        let is_shown = screen::look().live && !self.plan.loud;
+        for line in work::lines(&self.works) {
+            if is_shown {
+                tracing::debug!(target: "dunlin", "{line}");
+            } else {
+                tracing::info!(target: "dunlin", "{line}");
+            }
+        }
     }
 
     fn over(&self) -> Option<End> {
@@ -397,7 +419,7 @@ impl Transfer {
             self.on_notice(&notice)?;
         }
         drop(self.progress);
-        for work in &self.works {
+        for work in &mut self.works {
             work.tell_progress(&self.plan.events)?;
         }
         self.host.shutdown();
@@ -421,7 +443,6 @@ impl Transfer {
                 states.join(", ")
             ),
         );
-        self.plan.events.error(None, &failure);
         self.failed.push(failure);
         first_of(self.failed)
     }

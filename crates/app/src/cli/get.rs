@@ -18,7 +18,12 @@ use crate::{Context, options, screen, select, source};
 /// Files that are listed when a selection matches none.
 const FILES_LISTED: usize = 100;
 
-pub fn run(args: &Get, mut context: Context) -> Result<(), Failure> {
+pub fn run(args: &Get, context: Context) -> Result<(), Failure> {
+    let events = Events::new(args.swarm.json_lines);
+    events.end(get(args, context, &events))
+}
+
+fn get(args: &Get, mut context: Context, events: &Events) -> Result<(), Failure> {
     args.add_to(&mut context.config)?;
     context.start_logs_here(context.config.get("swarm.port", options::port))?;
     let config = &context.config;
@@ -31,15 +36,19 @@ pub fn run(args: &Get, mut context: Context) -> Result<(), Failure> {
         loud: false,
         quiet: context.global.quiet,
         while_stdin: args.swarm.while_stdin,
-        events: Events::new(args.swarm.json_lines),
+        events: events.clone(),
     };
     let dir = PathBuf::from(config.text("download.dir"));
+    if dir.exists() && !dir.is_dir() {
+        let line = format!("{}: is not a folder; choose another --dir", dir.display());
+        return Err(Failure::new(Code::Conflict, line));
+    }
     if args.sources.iter().filter(|source| *source == "-").count() > 1 {
         return Err(Failure::usage(
             "- names stdin, which holds one torrent; write it once",
         ));
     }
-    let (items, failed) = items(args, &dir, &plan.events)?;
+    let (items, failed) = items(args, &dir, events);
     if items.is_empty() {
         return transfer::first_of(failed);
     }
@@ -47,7 +56,7 @@ pub fn run(args: &Get, mut context: Context) -> Result<(), Failure> {
 }
 
 /// Every source is tried; what is wrong with one does not stop the others.
-fn items(args: &Get, dir: &Path, events: &Events) -> Result<(Vec<Item>, Vec<Failure>), Failure> {
+fn items(args: &Get, dir: &Path, events: &Events) -> (Vec<Item>, Vec<Failure>) {
     let mut items: Vec<Item> = Vec::new();
     let mut failed = Vec::new();
     for source in &args.sources {
@@ -73,15 +82,15 @@ fn items(args: &Get, dir: &Path, events: &Events) -> Result<(Vec<Item>, Vec<Fail
         match item {
             Ok(item) => items.push(item),
             Err(failure) => {
-                events.error(None, &failure);
                 if args.sources.len() > 1 {
+                    events.error(None, &failure);
                     screen::note(&format!("error: {failure}"));
                 }
                 failed.push(failure);
             }
         }
     }
-    Ok((items, failed))
+    (items, failed)
 }
 
 fn wanted(torrent: &Torrent, selectors: &[String]) -> Result<Vec<bool>, Failure> {

@@ -30,7 +30,12 @@ const TORRENT_WAIT: Duration = Duration::from_secs(60);
 /// Time between two looks for it.
 const TORRENT_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-pub fn run(args: &Peer, mut context: Context) -> Result<(), Failure> {
+pub fn run(args: &Peer, context: Context) -> Result<(), Failure> {
+    let events = Events::new(args.swarm.json_lines);
+    events.end(peer(args, context, &events))
+}
+
+fn peer(args: &Peer, mut context: Context, events: &Events) -> Result<(), Failure> {
     if context.global.config.is_some() {
         return Err(Failure::usage(
             "peer takes its config as an argument; leave out --config",
@@ -47,11 +52,10 @@ pub fn run(args: &Peer, mut context: Context) -> Result<(), Failure> {
     }
     context.start_logs(Some("peer_{port}.log"), &dir, args.port)?;
     let listen = listen(&args.host, args.port)?;
-    let events = Events::new(args.swarm.json_lines);
     let mut settings = Settings::new(&context.config)?;
     settings.peers.retain(|peer| !is_own(peer, &listen));
     let job = Job::new(&context.config, &args.file, &dir, &home)?;
-    let item = job.item(&events, context.global.quiet)?;
+    let item = job.item(events, context.global.quiet)?;
     let plan = Plan {
         settings,
         listen: Listen::Exact(listen),
@@ -64,7 +68,7 @@ pub fn run(args: &Peer, mut context: Context) -> Result<(), Failure> {
         loud: true,
         quiet: context.global.quiet,
         while_stdin: args.swarm.while_stdin,
-        events,
+        events: events.clone(),
     };
     transfer::run(plan, vec![item], Vec::new())
 }

@@ -12,10 +12,14 @@ use crate::settings::{self, Settings};
 use crate::transfer::{self, Item, Plan};
 use crate::{Context, content, options, source};
 
-pub fn run(args: &Seed, mut context: Context) -> Result<(), Failure> {
+pub fn run(args: &Seed, context: Context) -> Result<(), Failure> {
+    let events = Events::new(args.swarm.json_lines);
+    events.end(seed(args, context, &events))
+}
+
+fn seed(args: &Seed, mut context: Context, events: &Events) -> Result<(), Failure> {
     args.add_to(&mut context.config)?;
     context.start_logs_here(context.config.get("swarm.port", options::port))?;
-    let events = Events::new(args.swarm.json_lines);
     let torrent = source::load(&args.torrent)?;
     let dir = content::folder_of(&torrent, args.content.as_deref())?;
     let plan = Plan {
@@ -27,7 +31,7 @@ pub fn run(args: &Seed, mut context: Context) -> Result<(), Failure> {
         loud: false,
         quiet: context.global.quiet,
         while_stdin: args.swarm.while_stdin,
-        events,
+        events: events.clone(),
     };
     let item = Item {
         torrent: Arc::new(torrent),

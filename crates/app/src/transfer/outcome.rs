@@ -1,10 +1,12 @@
 //! What is left to say when the transfers are over.
 
+use std::time::Duration;
+
 use dunlin_host::HostError;
 
 use crate::failure::{Code, Failure};
 use crate::options::SeedGoal;
-use crate::quantity::{show_bytes, show_duration};
+use crate::quantity::{show_bytes, show_duration, show_rate};
 use crate::screen;
 
 use super::work::{Stage, Work};
@@ -16,29 +18,17 @@ pub fn tell(plan: &Plan, works: &[Work]) -> Result<(), Failure> {
         let Stage::Running { since, .. } = work.stage else {
             continue;
         };
-        let uploaded = work
-            .snapshot
-            .as_ref()
-            .map_or(0, |snapshot| snapshot.uploaded);
-        let name = shown_name(&work.item.torrent);
-        let time = show_duration(since.elapsed());
-        if !work.item.is_download() {
-            let (bytes, ratio) = (show_bytes(uploaded), work.ratio());
-            tracing::info!(target: "dunlin", "{name}: uploaded {bytes} in {time}, ratio {ratio:.2}");
-            continue;
+        let went_on = work.complete.is_some_and(|at| at.elapsed() >= WENT_ON);
+        if work.complete.is_none() || went_on {
+            tracing::info!(target: "dunlin", "{}", ended(work, since.elapsed()));
         }
         if work.complete.is_none() {
-            tracing::info!(
-                target: "dunlin",
-                "stopped: {} after {time}, uploaded {}",
-                work.state(),
-                show_bytes(uploaded)
-            );
             continue;
         }
         if !plan.events.is_on()
             && let Some(path) = &work.path
         {
+            let path = path.strip_prefix(".").unwrap_or(path);
             screen::out(&path.to_string_lossy())?;
         }
         if !plan.quiet {
@@ -46,6 +36,58 @@ pub fn tell(plan: &Plan, works: &[Work]) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What a finished download does longer than this deserves a line of its own.
+const WENT_ON: Duration = Duration::from_secs(1);
+
+/// Peers that the last line names.
+const BEST_PEERS: usize = 5;
+
+/// The last line about a transfer that is not simply complete.
+fn ended(work: &Work, time: Duration) -> String {
+    let what = if work.item.is_download() {
+        work.state()
+    } else {
+        shown_name(&work.item.torrent)
+    };
+    let time_shown = show_duration(time);
+    let Some(snapshot) = &work.snapshot else {
+        return format!("ended: {what} in {time_shown}");
+    };
+    let mean = |bytes: u64| show_rate((bytes as f64 / time.as_secs_f64().max(0.001)) as u64);
+    let wasted = snapshot.duplicate + snapshot.failed_hash;
+    let mut best: Vec<(u64, String)> = snapshot
+        .peers
+        .iter()
+        .map(|peer| (peer.downloaded + peer.uploaded, peer.addr.to_string()))
+        .filter(|&(bytes, _)| bytes > 0)
+        .collect();
+    best.sort_unstable_by(|a, b| b.cmp(a));
+    let best: Vec<String> = best
+        .into_iter()
+        .take(BEST_PEERS)
+        .map(|(bytes, addr)| format!("{addr} {}", show_bytes(bytes)))
+        .collect();
+    let best = if best.is_empty() {
+        "none".to_owned()
+    } else {
+        best.join(", ")
+    };
+    format!(
+        "ended: {what} in {time_shown}; down {} (mean {}, peak {}), up {} (mean {}, peak {}); \
+         useful {}, duplicate {}, failed {}; ratio {:.2}; best peers: {best}",
+        show_bytes(snapshot.downloaded),
+        mean(snapshot.downloaded),
+        show_rate(work.peak.down),
+        show_bytes(snapshot.uploaded),
+        mean(snapshot.uploaded),
+        show_rate(work.peak.up),
+        show_bytes(snapshot.downloaded.saturating_sub(wasted)),
+        show_bytes(snapshot.duplicate),
+        show_bytes(snapshot.failed_hash),
+        work.ratio(),
+    )
 }
 
 /// `uploaded 31 %; `--seed ratio=1` keeps sharing`.

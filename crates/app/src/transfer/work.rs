@@ -1,6 +1,6 @@
 //! One torrent of a run: how far it is, and how that is shown.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -32,12 +32,33 @@ pub enum Stage {
     Ended,
 }
 
+/// The most bytes a second in each direction, measured over one `progress` interval.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peak {
+    pub down: u64,
+    pub up: u64,
+    last: Option<(Instant, u64, u64)>,
+}
+
+impl Peak {
+    fn see(&mut self, now: Instant, downloaded: u64, uploaded: u64) {
+        if let Some((then, down, up)) = self.last {
+            let seconds = now.duration_since(then).as_secs_f64();
+            let rate = |bytes: u64| (bytes as f64 / seconds.max(0.1)) as u64;
+            self.down = self.down.max(rate(downloaded.saturating_sub(down)));
+            self.up = self.up.max(rate(uploaded.saturating_sub(up)));
+        }
+        self.last = Some((now, downloaded, uploaded));
+    }
+}
+
 #[derive(Debug)]
 pub struct Work {
     pub item: Item,
     pub story: Story,
     pub stage: Stage,
     pub checking: Option<CheckProgress>,
+    pub peak: Peak,
     pub snapshot: Option<TorrentSnapshot>,
     /// When everything wanted was here. Never for a seed.
     pub complete: Option<Instant>,
@@ -63,7 +84,7 @@ impl Work {
                 String::new()
             },
             loud,
-            last_trouble: None,
+            troubles: BTreeMap::new(),
             interest_told: BTreeSet::new(),
         };
         Self {
@@ -71,6 +92,7 @@ impl Work {
             story,
             stage: Stage::Preparing,
             checking: None,
+            peak: Peak::default(),
             snapshot: None,
             complete: None,
             path: None,
@@ -146,7 +168,7 @@ impl Work {
         })
     }
 
-    pub fn tell_progress(&self, events: &Events) -> Result<(), Failure> {
+    pub fn tell_progress(&mut self, events: &Events) -> Result<(), Failure> {
         let hash = Some(&self.item.torrent.info_hash);
         if let Some(at) = self.checking {
             return events.emit(
@@ -158,6 +180,8 @@ impl Work {
         let Some(snapshot) = &self.snapshot else {
             return Ok(());
         };
+        self.peak
+            .see(Instant::now(), snapshot.downloaded, snapshot.uploaded);
         events.emit("progress", hash, || {
             json!({
                 "have_bytes": snapshot.have_bytes,

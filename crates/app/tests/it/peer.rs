@@ -75,7 +75,7 @@ fn three_peers_share_a_file_from_one_config() {
         "is interested in us",
         "preferred neighbours: 127.0.0.1:",
         "optimistic: ",
-        "uploaded ",
+        "ended: thing.bin in ",
     ] {
         assert!(seed_log.contains(words), "no {words:?} in:\n{seed_log}");
     }

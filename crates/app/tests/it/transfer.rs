@@ -432,3 +432,37 @@ fn seeding_goes_on_until_the_ratio_is_reached() {
     get(&sandbox, &["--peer", &first_addr]).expect(0);
     first.finish().expect(0);
 }
+
+#[test]
+fn a_disk_that_takes_no_more_ends_the_download_and_loses_nothing() {
+    let sandbox = Sandbox::new();
+    let (_seed, addr) = seeded(&sandbox, 3_000_000, &[]);
+    let (torrent, out) = (sandbox.path("thing.bin.torrent"), sandbox.path("out"));
+    let words =
+        "ulimit -f 2048 && exec \"$0\" get \"$1\" -d \"$2\" --listen 127.0.0.1:0 --peer \"$3\"";
+    let shell = std::process::Command::new("bash")
+        .args(["-c", words, env!("CARGO_BIN_EXE_dunlin")])
+        .args([&torrent, &out])
+        .arg(&addr)
+        .env("HOME", sandbox.path(""))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let done = crate::fixture::wait(shell, crate::fixture::PATIENCE).expect(5);
+    assert!(done.error().contains("thing.bin.part: "), "{}", done.stderr);
+    let done = get(&sandbox, &["--peer", &addr]).expect(0);
+    assert!(done.stderr.contains("continuing with "), "{}", done.stderr);
+    assert_same(&sandbox.path("thing.bin"), &sandbox.path("out/thing.bin"));
+}
+
+#[test]
+fn a_place_that_cannot_hold_files_is_refused() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.random("thing.bin", 1000, 7);
+    let torrent = sandbox.create(&file, &[]);
+    for (dir, code) in [("/dev/null", 10), ("/proc/none", 5), ("/dev/null/x", 5)] {
+        let done = sandbox.run("get", &[&torrent, &"-d", &dir, &"--listen", &LOOPBACK]);
+        assert!(done.expect(code).error().contains(dir), "{dir}");
+    }
+}
