@@ -51,7 +51,8 @@ impl Torrent {
             .values()
             .filter(|peer| peer.peer_interested)
             .count() as u32;
-        if interested > 0 {
+        // Also when it is nobody: whoever reads the story counts the rounds.
+        if !self.peers.is_empty() {
             shared.alert(Alert::Preferred {
                 torrent: self.key,
                 peers,
