@@ -231,6 +231,9 @@ fn an_allowed_piece_is_served_while_choked_but_not_over_and_over() {
         ..Config::default()
     };
     let mut rig = Rig::with(20, config, full(20), Vec::new());
+    for _ in 0..4 {
+        rig.peer(&"x".repeat(19));
+    }
     let peer = rig.peer("");
     let piece = rig
         .sent(peer)
@@ -257,6 +260,22 @@ fn an_allowed_piece_is_served_while_choked_but_not_over_and_over() {
         }
     }
     assert_eq!(blocks_served, 8, "twice the four blocks of the piece");
+}
+
+#[test]
+fn pieces_that_hardly_anybody_has_are_not_given_while_choked() {
+    let mut rig = Rig::with(20, Config::default(), full(20), Vec::new());
+    for _ in 0..3 {
+        rig.peer(&"x".repeat(19));
+    }
+    let newcomer = rig.peer("");
+    let offers = rig.sent(newcomer);
+    assert!(
+        !offers
+            .iter()
+            .any(|message| matches!(message, Message::AllowedFast { .. })),
+        "{offers:?}"
+    );
 }
 
 fn full(pieces: u32) -> Resume {

@@ -18,6 +18,11 @@ use crate::snapshot::TorrentState;
 /// Pieces that a newcomer may have while choked (BEP 6 suggests 10, libtorrent sends 5).
 const ALLOWED_FAST: usize = 5;
 
+/// A piece is given to choked newcomers only if so many connected peers have it too. BEP 6 derives
+/// the set from the first three bytes of the address: a crowd from one network that starts together
+/// would take the same few pieces from a lone seed, once each.
+const ALLOWED_COPIES: u32 = 4;
+
 /// The most pieces that we note as allowed by a peer.
 const ALLOWED_IN_MAX: usize = 64;
 
@@ -271,7 +276,7 @@ impl Torrent {
             let Some(piece) = self.layout.piece(index) else {
                 continue;
             };
-            if self.picker.have(piece) {
+            if self.picker.have(piece) && self.picker.copies(piece) >= ALLOWED_COPIES {
                 peer.allowed_out.push((piece, 0));
                 let message = Message::AllowedFast { piece: index };
                 shared

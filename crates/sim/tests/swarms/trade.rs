@@ -43,8 +43,9 @@ fn a_flash_crowd_of_a_hundred_is_efficient_and_spares_the_seed() {
     let report = Swarm::new(1, &Content::new(1024, 256 * KIB), 100)
         .run()
         .expect_all_oracles();
-    assert!(report.efficiency >= 0.80, "{}", report.efficiency);
-    assert!(report.seed_copies <= 1.25, "{}", report.seed_copies);
+    // The goals are 0.80 and 1.25; less than this would be a step back.
+    assert!(report.efficiency >= 0.86, "{}", report.efficiency);
+    assert!(report.seed_copies <= 1.15, "{}", report.seed_copies);
     assert!(report.uplink_use >= 0.88, "{}", report.uplink_use);
     assert!(report.jain >= 0.95, "{}", report.jain);
 }
