@@ -55,115 +55,7 @@ impl Story {
 
     /// `at` is the time of the event on the clock of `events`.
     pub fn tell(&mut self, events: &Events, at: Duration, alert: &Alert) -> Result<(), Failure> {
-        let hash = self.info_hash;
-        let emit = |event: &str, body: Value| events.emit_at(at, event, Some(&hash), || body);
         match alert {
-            Alert::Connected {
-                peer,
-                direction,
-                peer_id,
-                client,
-                ..
-            } => {
-                let client = clean(client);
-                let (line, word) = match direction {
-                    Direction::Incoming => (format!("{peer} connected to us"), "incoming"),
-                    Direction::Outgoing => (format!("connected to {peer}"), "outgoing"),
-                };
-                let id = shown_id(peer_id.as_bytes());
-                self.say(&format!("{line} ({client}, peer id {id})"));
-                emit(
-                    "connected",
-                    json!({
-                        "peer": peer.to_string(), "direction": word, "transport": "tcp",
-                        "encrypted": false, "client": client, "peer_id": id,
-                    }),
-                )
-            }
-            Alert::Disconnected { peer, reason, .. } => {
-                self.interest_told.remove(&(*peer, true));
-                self.interest_told.remove(&(*peer, false));
-                self.say(&format!("disconnected from {peer}: {reason}"));
-                let reason = reason.to_string();
-                emit(
-                    "disconnected",
-                    json!({ "peer": peer.to_string(), "reason": reason }),
-                )
-            }
-            Alert::DialFailed { peer, reason, .. } => {
-                self.say(&format!("cannot connect to {peer}: {reason}"));
-                Ok(())
-            }
-            Alert::PieceDone {
-                piece,
-                have,
-                total,
-                from,
-                ..
-            } => {
-                let names = list(from);
-                self.say(&format!(
-                    "piece {piece} from {names}; have {have} of {total}"
-                ));
-                emit(
-                    "piece",
-                    json!({ "index": piece.get(), "have": have, "total": total,
-                            "from": addresses(from) }),
-                )
-            }
-            Alert::PieceFailed { piece, from, .. } => {
-                let line = format!(
-                    "piece {piece} failed its hash and is fetched again; it came from {}",
-                    list(from)
-                );
-                self.warn(events, "piece_failed", &line)
-            }
-            Alert::PeerBanned { peer, piece, .. } => {
-                let line = format!("{peer} is banned: it sent wrong data for piece {piece}");
-                self.warn(events, "peer_banned", &line)
-            }
-            Alert::Preferred {
-                peers,
-                optimistic,
-                interested,
-                ..
-            } => {
-                self.say(&preferred_line(peers, *optimistic, *interested));
-                let peers: Value = peers
-                    .iter()
-                    .map(|(peer, rate)| json!({ "peer": peer.to_string(), "rate": rate }))
-                    .collect();
-                let optimistic = optimistic.map(|peer| peer.to_string());
-                emit(
-                    "preferred",
-                    json!({ "peers": peers, "optimistic": optimistic, "interested": interested }),
-                )
-            }
-            Alert::Choke {
-                peer,
-                by,
-                choked,
-                reason,
-                ..
-            } => {
-                let verb = if *choked { "choked" } else { "unchoked" };
-                match by {
-                    Side::Us if *reason == ChokeReason::Optimistic && !*choked => {
-                        self.say(&format!("optimistic unchoke: {peer}"));
-                    }
-                    Side::Us => self.say(&format!("we {verb} {peer}: {reason}")),
-                    Side::Peer => self.say(&format!("{peer} {verb} us")),
-                }
-                let by = match by {
-                    Side::Us => "us",
-                    Side::Peer => "peer",
-                };
-                let reason = reason.to_string();
-                emit(
-                    verb,
-                    json!({ "peer": peer.to_string(), "by": by, "reason": reason }),
-                )
-            }
             Alert::Interest {
                 peer,
                 by,
@@ -171,37 +63,51 @@ impl Story {
                 ..
             } => {
                 self.tell_interest(*peer, *by, *interested);
-                Ok(())
             }
-            Alert::FileCompleted { .. } => Ok(()),
-            Alert::Complete { summary, .. } => emit("complete", complete(summary)),
-            Alert::Announced {
-                url, peers, next, ..
-            } => {
+            Alert::Disconnected { peer, .. } => {
+                self.interest_told.remove(&(*peer, true));
+                self.interest_told.remove(&(*peer, false));
+            }
+            Alert::Announced { url, .. } => {
                 self.troubles.remove(url);
-                let next = show_duration(*next);
-                self.say(&format!(
-                    "tracker {url}: {peers} peers; next announce in {next}"
-                ));
-                Ok(())
             }
             Alert::AnnounceFailed {
                 url, message, next, ..
             } => {
                 let trouble = format!("tracker {}: {}", clean(url), clean(message));
-                let line = if next.is_zero() {
-                    format!("{trouble}; the next tracker is asked")
-                } else {
-                    format!("{trouble}; next try in {}", show_duration(*next))
-                };
-                self.trouble(events, url, trouble, &line)
+                let line = format!("{trouble}; {}", next_try(*next));
+                return self.trouble(events, url, trouble, &line);
             }
             Alert::TrackerWarning { url, message, .. } => {
                 let line = format!("tracker {} warns: {}", clean(url), clean(message));
-                self.trouble(events, url, line.clone(), &line)
+                return self.trouble(events, url, line.clone(), &line);
             }
-            // It ends the transfer, which says so.
-            Alert::DiskFailed { .. } => Ok(()),
+            Alert::PieceFailed { piece, from, .. } => {
+                let from = list(from);
+                let line = format!(
+                    "piece {piece} failed its hash and is fetched again; it came from {from}"
+                );
+                return self.warn(events, "piece_failed", &line);
+            }
+            Alert::PeerBanned { peer, piece, .. } => {
+                let line = format!("{peer} is banned: it sent wrong data for piece {piece}");
+                return self.warn(events, "peer_banned", &line);
+            }
+            Alert::Connected { .. }
+            | Alert::DialFailed { .. }
+            | Alert::PieceDone { .. }
+            | Alert::Preferred { .. }
+            | Alert::Choke { .. }
+            | Alert::FileCompleted { .. }
+            | Alert::Complete { .. }
+            | Alert::DiskFailed { .. } => {}
+        }
+        if let Some(line) = line(alert) {
+            self.say(&line);
+        }
+        match event(alert) {
+            Some((name, body)) => events.emit_at(at, name, Some(&self.info_hash), || body),
+            None => Ok(()),
         }
     }
 
@@ -240,6 +146,158 @@ impl Story {
     }
 }
 
+/// The line of what only followers of the story want to know.
+fn line(alert: &Alert) -> Option<String> {
+    Some(match alert {
+        Alert::Connected {
+            peer,
+            direction,
+            peer_id,
+            client,
+            ..
+        } => {
+            let who = format!(
+                "({}, peer id {})",
+                clean(client),
+                shown_id(peer_id.as_bytes())
+            );
+            match direction {
+                Direction::Incoming => format!("{peer} connected to us {who}"),
+                Direction::Outgoing => format!("connected to {peer} {who}"),
+            }
+        }
+        Alert::Disconnected { peer, reason, .. } => format!("disconnected from {peer}: {reason}"),
+        Alert::DialFailed { peer, reason, .. } => format!("cannot connect to {peer}: {reason}"),
+        Alert::PieceDone {
+            piece,
+            have,
+            total,
+            from,
+            ..
+        } => {
+            format!("piece {piece} from {}; have {have} of {total}", list(from))
+        }
+        Alert::Preferred {
+            peers,
+            optimistic,
+            interested,
+            ..
+        } => preferred_line(peers, *optimistic, *interested),
+        Alert::Choke {
+            peer,
+            by,
+            choked,
+            reason,
+            ..
+        } => match (by, choked, reason) {
+            (Side::Us, false, ChokeReason::Optimistic) => format!("optimistic unchoke: {peer}"),
+            (Side::Us, true, reason) => format!("we choked {peer}: {reason}"),
+            (Side::Us, false, reason) => format!("we unchoked {peer}: {reason}"),
+            (Side::Peer, true, _) => format!("{peer} choked us"),
+            (Side::Peer, false, _) => format!("{peer} unchoked us"),
+        },
+        Alert::Announced {
+            url, peers, next, ..
+        } => {
+            let next = show_duration(*next);
+            format!(
+                "tracker {}: {peers} peers; next announce in {next}",
+                clean(url)
+            )
+        }
+        // Told louder, or by whom it ends.
+        Alert::Interest { .. }
+        | Alert::PieceFailed { .. }
+        | Alert::PeerBanned { .. }
+        | Alert::AnnounceFailed { .. }
+        | Alert::TrackerWarning { .. }
+        | Alert::FileCompleted { .. }
+        | Alert::Complete { .. }
+        | Alert::DiskFailed { .. } => return None,
+    })
+}
+
+/// Name and body of the event, for what the contract lists.
+fn event(alert: &Alert) -> Option<(&'static str, Value)> {
+    Some(match alert {
+        Alert::Connected {
+            peer,
+            direction,
+            peer_id,
+            client,
+            ..
+        } => {
+            let direction = match direction {
+                Direction::Incoming => "incoming",
+                Direction::Outgoing => "outgoing",
+            };
+            let body = json!({
+                "peer": peer.to_string(), "direction": direction, "transport": "tcp",
+                "encrypted": false, "client": clean(client),
+                "peer_id": shown_id(peer_id.as_bytes()),
+            });
+            ("connected", body)
+        }
+        Alert::Disconnected { peer, reason, .. } => (
+            "disconnected",
+            json!({ "peer": peer.to_string(), "reason": reason.to_string() }),
+        ),
+        Alert::PieceDone {
+            piece,
+            have,
+            total,
+            from,
+            ..
+        } => {
+            let (index, from) = (piece.get(), addresses(from));
+            (
+                "piece",
+                json!({ "index": index, "have": have, "total": total, "from": from }),
+            )
+        }
+        Alert::Preferred {
+            peers,
+            optimistic,
+            interested,
+            ..
+        } => ("preferred", preferred(peers, *optimistic, *interested)),
+        Alert::Choke {
+            peer,
+            by,
+            choked,
+            reason,
+            ..
+        } => {
+            let by = match by {
+                Side::Us => "us",
+                Side::Peer => "peer",
+            };
+            let (peer, reason) = (peer.to_string(), reason.to_string());
+            let name = if *choked { "choked" } else { "unchoked" };
+            (name, json!({ "peer": peer, "by": by, "reason": reason }))
+        }
+        Alert::Complete { summary, .. } => ("complete", complete(summary)),
+        Alert::DialFailed { .. }
+        | Alert::Interest { .. }
+        | Alert::PieceFailed { .. }
+        | Alert::PeerBanned { .. }
+        | Alert::FileCompleted { .. }
+        | Alert::Announced { .. }
+        | Alert::AnnounceFailed { .. }
+        | Alert::TrackerWarning { .. }
+        | Alert::DiskFailed { .. } => return None,
+    })
+}
+
+/// When a tracker that failed is asked again, or that another one is.
+fn next_try(next: Duration) -> String {
+    if next.is_zero() {
+        "the next tracker is asked".to_owned()
+    } else {
+        format!("next try in {}", show_duration(next))
+    }
+}
+
 fn preferred_line(
     peers: &[(PeerAddr, u64)],
     optimistic: Option<PeerAddr>,
@@ -256,6 +314,16 @@ fn preferred_line(
     };
     let optimistic = optimistic.map_or("none".to_owned(), |peer| peer.to_string());
     format!("preferred neighbours: {names}; optimistic: {optimistic}; {interested} interested")
+}
+
+/// The body of a `preferred` event.
+fn preferred(peers: &[(PeerAddr, u64)], optimistic: Option<PeerAddr>, interested: u32) -> Value {
+    let peers: Value = peers
+        .iter()
+        .map(|(peer, rate)| json!({ "peer": peer.to_string(), "rate": rate }))
+        .collect();
+    let optimistic = optimistic.map(|peer| peer.to_string());
+    json!({ "peers": peers, "optimistic": optimistic, "interested": interested })
 }
 
 /// The body of a `complete` event.

@@ -233,39 +233,7 @@ fn start_one(
             format!("{name} does not start: {}", system_words(error)),
         )
     };
-    let log = File::create(own.with_extension("log")).map_err(|error| fail(&error))?;
-    let exe = std::env::current_exe().map_err(|error| fail(&error))?;
-    let mut command = Command::new(exe);
-    for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("DUNLIN_") {
-            command.env_remove(variable);
-        }
-    }
-    command.env("XDG_CONFIG_HOME", folder);
-    if index == 0 {
-        command
-            .arg("seed")
-            .arg(torrent)
-            .arg(&own)
-            .arg("--skip-check");
-    } else {
-        command
-            .arg("get")
-            .arg(torrent)
-            .arg("--dir")
-            .arg(&own)
-            .args(["--seed", "forever"]);
-    }
-    command.args(["--listen", "127.0.0.1:0", "--json-lines", "--while-stdin"]);
-    command.args(["--unchoking-interval", UNCHOKING_INTERVAL]);
-    command.args(["--optimistic-interval", OPTIMISTIC_INTERVAL]);
-    if let Some(up) = plan.up {
-        command.args(["--up", &up.to_string()]);
-    }
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(log);
+    let mut command = command(plan, index, folder, torrent, &own).map_err(|error| fail(&error))?;
     let mut process = command.spawn().map_err(|error| fail(&error))?;
     if let Some(stdout) = process.stdout.take() {
         listen(index, stdout, sender.clone());
@@ -285,6 +253,44 @@ fn start_one(
         completed: None,
         has_ended: false,
     })
+}
+
+/// What the child is asked to do, without options of ours or of the user.
+fn command(
+    plan: &Plan,
+    index: usize,
+    folder: &Path,
+    torrent: &Path,
+    own: &Path,
+) -> std::io::Result<Command> {
+    let log = File::create(own.with_extension("log"))?;
+    let mut command = Command::new(std::env::current_exe()?);
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("DUNLIN_") {
+            command.env_remove(variable);
+        }
+    }
+    command.env("XDG_CONFIG_HOME", folder);
+    if index == 0 {
+        command
+            .arg("seed")
+            .arg(torrent)
+            .arg(own)
+            .arg("--skip-check");
+    } else {
+        command.arg("get").arg(torrent).arg("--dir").arg(own);
+        command.args(["--seed", "forever"]);
+    }
+    command.args(["--listen", "127.0.0.1:0", "--json-lines", "--while-stdin"]);
+    command.args(["--unchoking-interval", UNCHOKING_INTERVAL]);
+    command.args(["--optimistic-interval", OPTIMISTIC_INTERVAL]);
+    if let Some(up) = plan.up {
+        command.args(["--up", &up.to_string()]);
+    }
+    command.stdin(Stdio::piped());
+    command.stdout(Stdio::piped());
+    command.stderr(log);
+    Ok(command)
 }
 
 fn listen(
