@@ -160,13 +160,13 @@ impl Job {
         let present = self.file.as_deref().filter(|file| file.exists());
         if let Some(path) = self.found() {
             let torrent = self.load(&path)?;
-            return self.existing(torrent, present.is_some());
+            return self.existing(torrent, present.is_some(), quiet);
         }
         match present {
             Some(file) => self.make(file, events, quiet),
             None => {
                 let torrent = self.wait()?;
-                self.existing(torrent, false)
+                self.existing(torrent, false, quiet)
             }
         }
     }
@@ -192,7 +192,7 @@ impl Job {
     }
 
     /// A torrent that exists: whatever is missing of it is downloaded.
-    fn existing(&self, torrent: Torrent, present: bool) -> Result<Item, Failure> {
+    fn existing(&self, torrent: Torrent, present: bool, quiet: bool) -> Result<Item, Failure> {
         let dir = match &self.file {
             Some(file) => {
                 let name = content::root(&torrent);
@@ -212,7 +212,7 @@ impl Job {
         };
         std::fs::create_dir_all(&dir).map_err(|error| Failure::io(&dir, &error))?;
         let torrent = Arc::new(torrent);
-        let is_whole = present && is_whole(&torrent, &dir)?;
+        let is_whole = present && is_whole(&torrent, &dir, quiet)?;
         let mode = if is_whole {
             PrepareMode::Seed { check: false }
         } else {
@@ -252,7 +252,7 @@ impl Job {
             }
             // Another peer made it at the same time.
             let torrent = self.load(output)?;
-            return self.existing(torrent, true);
+            return self.existing(torrent, true, quiet);
         }
         if !events.is_on() {
             screen::out(&output.to_string_lossy())?;
@@ -298,11 +298,17 @@ impl Job {
 }
 
 /// Whether the data is all there and right.
-fn is_whole(torrent: &Torrent, dir: &Path) -> Result<bool, Failure> {
+fn is_whole(torrent: &Torrent, dir: &Path, quiet: bool) -> Result<bool, Failure> {
     let interrupt = Interrupt::install()?;
-    let threads = data::cores();
-    let report = dunlin_host::storage::verify(torrent, dir, threads, &mut |_| {}, interrupt.flag())
-        .map_err(|error| data::storage_failure(torrent, &error))?;
+    let mut progress = Progress::new(quiet);
+    let report = dunlin_host::storage::verify(
+        torrent,
+        dir,
+        data::cores(),
+        &mut |at| progress.bytes("checking", at.done_bytes, at.total_bytes),
+        interrupt.flag(),
+    )
+    .map_err(|error| data::storage_failure(torrent, &error))?;
     Ok(report.bad_pieces == 0)
 }
 

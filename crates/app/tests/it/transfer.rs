@@ -438,8 +438,7 @@ fn a_disk_that_takes_no_more_ends_the_download_and_loses_nothing() {
     let sandbox = Sandbox::new();
     let (_seed, addr) = seeded(&sandbox, 3_000_000, &[]);
     let (torrent, out) = (sandbox.path("thing.bin.torrent"), sandbox.path("out"));
-    let words =
-        "ulimit -f 2048 && exec \"$0\" get \"$1\" -d \"$2\" --sequential --listen 127.0.0.1:0 --peer \"$3\"";
+    let words = "ulimit -f 2048 && exec \"$0\" get \"$1\" -d \"$2\" --sequential --listen 127.0.0.1:0 --peer \"$3\"";
     let shell = std::process::Command::new("bash")
         .args(["-c", words, env!("CARGO_BIN_EXE_dunlin")])
         .args([&torrent, &out])
