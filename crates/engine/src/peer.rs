@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use dunlin_metainfo::{BLOCK_LEN, Bitfield, Block, PeerId, PieceIndex, Run};
+use dunlin_metainfo::{BLOCK_LEN, Bitfield, Block, Layout, PeerId, PieceIndex, Run};
 use dunlin_proto::peer::Reserved;
 use dunlin_proto::time::Instant;
 
@@ -14,9 +14,9 @@ use crate::config::Config;
 use crate::event::{Direction, PeerAddr};
 use crate::stats::RateMeter;
 
-/// Time to the first retry after a rejected request; doubles up to [`REJECT_BACKOFF_MAX`].
-const REJECT_BACKOFF: Duration = Duration::from_millis(200);
-const REJECT_BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Time to the first retry after a refused request; doubles up to [`REFUSAL_BACKOFF_MAX`].
+pub const REFUSAL_BACKOFF: Duration = Duration::from_millis(200);
+const REFUSAL_BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Requests that were taken back and may still be answered. Older ones are forgotten.
 const RETIRED_MAX: usize = 512;
@@ -34,7 +34,6 @@ pub struct Peer {
     pub last_sent: Instant,
     /// When either side was last interested.
     pub last_interest: Instant,
-    pub is_closing: bool,
 
     pub has: Bitfield,
     /// It told us what it has, so that a bitfield would come too late.
@@ -51,11 +50,15 @@ pub struct Peer {
     pub requests: OpenRequests,
     /// Pieces that it lets us have while it chokes us (BEP 6).
     pub allowed_in: Vec<PieceIndex>,
+    /// Pieces that it allowed, and rejected when we asked: not believed again.
+    pub rejected_in: Vec<PieceIndex>,
     pub snubbed: bool,
     /// When we began to wait for a block: the last one's arrival, or the first request after a
     /// pause.
     pub waiting_since: Instant,
-    pub rejects_in_a_row: u32,
+    /// A block came since it last unchoked us.
+    pub gave_since_unchoke: bool,
+    pub refusals_in_a_row: u32,
     pub no_requests_before: Instant,
 
     /// Blocks that it wants from us, oldest first.
@@ -65,7 +68,7 @@ pub struct Peer {
     pub serving_bytes: u64,
     pub unchoked_at: Option<Instant>,
     pub uploaded_since_unchoke: u64,
-    /// Pieces that it may have while choked (BEP 6), each with the blocks served so far.
+    /// Pieces that it may have while choked (BEP 6), each with the blocks granted so far.
     pub allowed_out: Vec<(PieceIndex, u16)>,
     pub unrequested_bytes: u64,
     /// Requests that it will queue (BEP 10 `reqq`); 250 is what clients assume unless told.
@@ -98,7 +101,6 @@ impl Peer {
             last_heard: now,
             last_sent: now,
             last_interest: now,
-            is_closing: false,
             has: Bitfield::new(pieces),
             has_is_known: false,
             is_seed: false,
@@ -109,9 +111,11 @@ impl Peer {
             peer_interested: false,
             requests: OpenRequests::default(),
             allowed_in: Vec::new(),
+            rejected_in: Vec::new(),
             snubbed: false,
             waiting_since: now,
-            rejects_in_a_row: 0,
+            gave_since_unchoke: false,
+            refusals_in_a_row: 0,
             no_requests_before: Instant::START,
             queue: VecDeque::new(),
             serving: VecDeque::new(),
@@ -152,7 +156,8 @@ impl Peer {
         self.down.add(now, u64::from(bytes));
         self.waiting_since = now;
         self.snubbed = false;
-        self.rejects_in_a_row = 0;
+        self.gave_since_unchoke = true;
+        self.refusals_in_a_row = 0;
         self.no_requests_before = Instant::START;
         let blocks_per_s = (self.down.rate_over(now, 5) / u64::from(BLOCK_LEN)) as usize;
         if let Some(window) = &mut self.requests.slow_start {
@@ -164,18 +169,38 @@ impl Peer {
         }
     }
 
-    /// A peer that rejects is asked less and less often: no ping-pong at the speed of the link.
-    pub fn on_reject(&mut self, now: Instant) {
-        self.rejects_in_a_row += 1;
-        let doublings = self.rejects_in_a_row.saturating_sub(1).min(5);
-        let pause = (REJECT_BACKOFF * 2u32.pow(doublings)).min(REJECT_BACKOFF_MAX);
+    /// It rejected a request, or choked us before it answered any. It is asked less and less
+    /// often: no ping-pong at the speed of the link.
+    pub fn on_refusal(&mut self, now: Instant) {
+        self.refusals_in_a_row = self.refusals_in_a_row.saturating_add(1);
+        let doublings = self.refusals_in_a_row.saturating_sub(1).min(5);
+        let pause = (REFUSAL_BACKOFF * 2u32.pow(doublings)).min(REFUSAL_BACKOFF_MAX);
         self.no_requests_before = now + pause;
+    }
+
+    /// It chokes us and takes an allowed piece back.
+    pub fn on_allowed_rejected(&mut self, piece: PieceIndex) {
+        let before = self.allowed_in.len();
+        self.allowed_in.retain(|&allowed| allowed != piece);
+        if self.allowed_in.len() < before {
+            self.rejected_in.push(piece);
+        }
+    }
+
+    /// Whether one more block of the piece may go out although we choke the peer (BEP 6): of an
+    /// allowed piece each block may be had twice, not over and over.
+    pub fn spend_allowance(&mut self, layout: &Layout, piece: PieceIndex) -> bool {
+        let Some((_, granted)) = self.allowed_out.iter_mut().find(|(of, _)| *of == piece) else {
+            return false;
+        };
+        let may_go = *granted < layout.blocks_in(piece).saturating_mul(2);
+        *granted += u16::from(may_go);
+        may_go
     }
 
     /// Whether it may be asked for anything at all.
     pub fn may_request(&self, now: Instant) -> bool {
         self.am_interested
-            && !self.is_closing
             && now >= self.no_requests_before
             && (!self.peer_choking || !self.allowed_in.is_empty())
     }
@@ -311,7 +336,7 @@ fn client_of(peer_id: PeerId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dunlin_metainfo::{FileSpan, Layout};
+    use dunlin_metainfo::FileSpan;
 
     fn blocks(count: u16) -> Vec<Block> {
         let layout = Layout::new(
@@ -380,14 +405,14 @@ mod tests {
         peer.am_interested = true;
         peer.peer_choking = false;
         let now = Instant::from_micros(5_000_000);
-        peer.on_reject(now);
+        peer.on_refusal(now);
         assert!(!peer.may_request(now));
-        assert!(peer.may_request(now + REJECT_BACKOFF));
+        assert!(peer.may_request(now + REFUSAL_BACKOFF));
         for _ in 0..40 {
-            peer.on_reject(now);
+            peer.on_refusal(now);
         }
         assert!(!peer.may_request(now + Duration::from_millis(4900)));
-        assert!(peer.may_request(now + REJECT_BACKOFF_MAX));
+        assert!(peer.may_request(now + REFUSAL_BACKOFF_MAX));
     }
 
     #[test]

@@ -231,14 +231,10 @@ impl PeerList {
         self.bans.len()
     }
 
-    /// When the next back-off ends after `now`. Who is ready already needs no timer: call
-    /// [`next_dial`](Self::next_dial) whenever there is room.
-    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        let first_later = (now + Duration::from_micros(1), PeerAddr::Tcp(LEAST_ADDR));
-        self.waiting
-            .range(first_later..)
-            .next()
-            .map(|&(until, _)| until)
+    /// When the first back-off ends or ended, until [`next_dial`](Self::next_dial) has seen it.
+    /// Who is ready needs no timer: call that whenever there is room.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waiting.first().map(|&(until, _)| until)
     }
 
     /// Connections with this address (of IPv6, with its /64), whoever dialled. 0 for loopback,
@@ -566,9 +562,6 @@ const BACK_OFF_USER_MAX: Duration = Duration::from_secs(10);
 const BANS_MAX: usize = 4096;
 /// Own addresses remembered.
 const OWN_MAX: usize = 64;
-
-/// Sorts before every other address.
-const LEAST_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
 #[cfg(test)]
 mod tests;

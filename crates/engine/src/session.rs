@@ -323,7 +323,12 @@ impl Session {
                 shared.config.limits = limits;
                 shared.down.set(limits.down, now);
                 shared.up.set(limits.up, now);
-                // Whoever was held back comes at its own pacing deadline, at most 250 ms away.
+                for torrent in self.torrents.values_mut() {
+                    torrent.on_limits_changed(now);
+                }
+                for key in self.torrents.keys().copied().collect::<Vec<_>>() {
+                    self.after(now, key);
+                }
                 None
             }
             Command::Resume { torrent: key } => {
@@ -363,6 +368,12 @@ impl Session {
     }
 }
 
+#[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one action among many"
+)]
+mod hardship;
 #[cfg(test)]
 #[expect(
     clippy::wildcard_enum_match_arm,

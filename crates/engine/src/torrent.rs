@@ -95,7 +95,8 @@ pub struct Torrent {
     last_replacement: Instant,
 
     jobs: BTreeMap<JobId, Job>,
-    files_completing: usize,
+    /// Files that are whole and wait for their final name.
+    unnamed_files: BTreeSet<usize>,
     priorities: Vec<Priority>,
     down: RateLimiter,
     up: RateLimiter,
@@ -110,7 +111,10 @@ pub struct Torrent {
     complete_is_told: bool,
     stop_deadline: Option<Instant>,
     next_housekeeping: Instant,
-    next_pacing: Option<Instant>,
+    /// When upload limits let the next block pass, if one waits.
+    next_serving: Option<Instant>,
+    /// When download limits or a refusing peer let the next request pass, if one waits.
+    next_requesting: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +122,7 @@ enum Job {
     Write { piece: PieceIndex },
     Finish { piece: PieceIndex },
     Forget,
-    CompleteFile,
+    CompleteFile { file: usize },
     Sync { clean_up: bool },
     SaveResume,
     RemoveResume,
@@ -144,6 +148,8 @@ struct ResumeKeeper {
     synced: Bitfield,
     /// What a sync under way will have made durable.
     syncing: Option<Bitfield>,
+    /// The sync of a complete torrent failed: it is due again when the disk is repaired.
+    sync_has_failed: bool,
     unsaved_bytes: u64,
     last_saved: Instant,
     is_saving: bool,
@@ -194,7 +200,7 @@ impl Torrent {
             dialling: 0,
             last_replacement: now,
             jobs: BTreeMap::new(),
-            files_completing: 0,
+            unnamed_files: BTreeSet::new(),
             priorities: Vec::new(),
             down: RateLimiter::new(params.limits.down, now),
             up: RateLimiter::new(params.limits.up, now),
@@ -215,6 +221,7 @@ impl Torrent {
             resume: ResumeKeeper {
                 synced: resume.synced,
                 syncing: None,
+                sync_has_failed: false,
                 unsaved_bytes: 0,
                 last_saved: now,
                 is_saving: false,
@@ -224,7 +231,8 @@ impl Torrent {
             complete_is_told: false,
             stop_deadline: None,
             next_housekeeping: now,
-            next_pacing: None,
+            next_serving: None,
+            next_requesting: None,
             piece_digests: params.piece_digests,
             layout,
         };
@@ -255,16 +263,18 @@ impl Torrent {
     /// The earliest time at which [`Torrent::tick`] has something to do.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         if let Some(stop) = self.stop_deadline {
-            return Some(stop);
+            // After that only the disk is waited for, and its answer is an event.
+            return (stop > now).then_some(stop);
         }
         let busy = !self.peers.is_empty() || self.dialling > 0 || self.resume.unsaved_bytes > 0;
         let dial = if self.may_transfer() {
-            self.peer_list.next_deadline(now)
+            self.peer_list.next_deadline()
         } else {
             None
         };
         let deadlines = [
-            self.next_pacing,
+            self.next_serving,
+            self.next_requesting,
             self.announcer.deadline(),
             busy.then_some(self.next_housekeeping),
             (!self.peers.is_empty()).then(|| self.choker.deadline()),
@@ -274,9 +284,10 @@ impl Torrent {
     }
 
     pub(crate) fn tick(&mut self, shared: &mut Shared, now: Instant) {
-        if self.next_pacing.is_some_and(|at| at <= now) {
-            self.next_pacing = None;
+        if self.next_serving.take_if(|at| *at <= now).is_some() {
             self.serve_all(shared, now);
+        }
+        if self.next_requesting.take_if(|at| *at <= now).is_some() {
             self.request_all(shared, now);
         }
         if self.choker.deadline() <= now {
@@ -456,7 +467,16 @@ impl Torrent {
         if !matches!(self.state, TorrentState::Failed(_)) {
             return;
         }
-        self.state = TorrentState::Downloading;
+        self.go_on();
+        for file in self.unnamed_files.clone() {
+            let job = Job::CompleteFile { file };
+            if !self.jobs.values().any(|&under_way| under_way == job) {
+                self.disk(shared, job, DiskOp::CompleteFile { file });
+            }
+        }
+        if self.resume.sync_has_failed {
+            self.sync(shared);
+        }
         self.check_completion(shared, now);
         for key in self.peers.keys().copied().collect::<Vec<_>>() {
             self.update_interest(shared, key, now);
@@ -548,20 +568,24 @@ impl Torrent {
                 "interest of {}",
                 peer.addr
             );
-            if peer.peer_choking && peer.allowed_in.is_empty() {
-                assert!(
-                    peer.requests.is_empty(),
-                    "requests open at a peer that chokes us"
-                );
+            // Of an allowed piece that it rejected, it owes an answer to each request.
+            let may_be_open = |piece| {
+                !peer.peer_choking
+                    || peer.allowed_in.contains(&piece)
+                    || peer.rejected_in.contains(&piece)
+            };
+            assert!(
+                peer.requests
+                    .blocks()
+                    .all(|block| may_be_open(block.piece())),
+                "requests open at a peer that chokes us"
+            );
+        }
+        for job in self.jobs.values() {
+            if let Job::CompleteFile { file } = job {
+                assert!(self.unnamed_files.contains(file), "file {file} has a name");
             }
         }
-        assert_eq!(
-            self.files_completing,
-            self.jobs
-                .values()
-                .filter(|&&job| job == Job::CompleteFile)
-                .count()
-        );
     }
 
     pub(crate) fn unchoked(&self) -> usize {
@@ -570,6 +594,14 @@ impl Torrent {
 
     pub(crate) fn open_request_bytes(&self) -> u64 {
         self.peers.values().map(|peer| peer.requests.bytes()).sum()
+    }
+}
+
+/// The earlier of two times, if there is one.
+fn sooner(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }
 

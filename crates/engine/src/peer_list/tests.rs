@@ -109,7 +109,7 @@ impl Book {
 
     /// Jumps to the next deadline; the answer is how far, in seconds.
     fn wait(&mut self) -> u64 {
-        let due = self.list.next_deadline(self.now).expect("somebody rests");
+        let due = self.list.next_deadline().expect("somebody rests");
         let waited = due.since(self.now).as_secs();
         self.now = due;
         waited
@@ -243,19 +243,24 @@ fn late_news_about_an_idle_address_change_nothing() {
 }
 
 #[test]
-fn the_next_deadline_is_the_first_rest_that_ends_later() {
+fn the_next_deadline_is_the_end_of_the_first_rest_until_it_was_seen() {
     let mut book = book(&["1.1.1.1:1", "2.2.2.2:2"]);
     assert_eq!(
-        book.list.next_deadline(book.now),
+        book.list.next_deadline(),
         None,
         "who is ready needs no timer"
     );
     book.dial_in_vain();
     book.now += secs(5);
     book.dial_in_vain();
-    assert_eq!(book.list.next_deadline(book.now), Some(at(1015)));
-    assert_eq!(book.list.next_deadline(at(1015)), Some(at(1020)));
-    assert_eq!(book.list.next_deadline(at(1020)), None);
+    assert_eq!(book.list.next_deadline(), Some(at(1015)));
+    book.now = at(1016);
+    assert_eq!(book.list.next_deadline(), Some(at(1015)), "nobody looked");
+    assert!(book.next().is_some());
+    assert_eq!(book.list.next_deadline(), Some(at(1020)));
+    book.now = at(1020);
+    assert!(book.next().is_some());
+    assert_eq!(book.list.next_deadline(), None);
 }
 
 #[test]
@@ -445,7 +450,7 @@ fn seeds_do_not_dial_seeds() {
     book.list.on_closed(addr("2.2.2.2:2"), book.now, true);
     book.now += secs(10_000);
     assert_eq!(book.next(), None);
-    assert_eq!(book.list.next_deadline(at(0)), None);
+    assert_eq!(book.list.next_deadline(), None);
     // Files were chosen later: seeds are useful again.
     book.list.set_seeding(false);
     assert!(book.dial().is_some() && book.dial().is_some());

@@ -38,10 +38,8 @@ impl Torrent {
         for key in self.peers.keys().copied().collect::<Vec<_>>() {
             self.recount_interest(shared, key, now);
         }
-        if self.picker.wanted_left() > 0 && self.state == TorrentState::Seeding {
-            self.state = TorrentState::Downloading;
-            self.peer_list.set_seeding(false);
-            self.complete_is_told = false;
+        if self.state == TorrentState::Seeding {
+            self.go_on();
         }
         self.check_completion(shared, now);
         self.request_all(shared, now);
@@ -54,7 +52,24 @@ impl Torrent {
     pub(crate) fn set_limits(&mut self, limits: crate::config::RateLimits, now: Instant) {
         self.down.set(limits.down, now);
         self.up.set(limits.up, now);
-        self.next_pacing = Some(now);
+        self.on_limits_changed(now);
+    }
+
+    /// Whoever was held back under the old limits asks again.
+    pub(crate) fn on_limits_changed(&mut self, now: Instant) {
+        self.next_serving = Some(now);
+        self.next_requesting = Some(now);
+    }
+
+    /// Seeds or downloads, whichever is left to do.
+    pub(super) fn go_on(&mut self) {
+        if self.complete_is_told && self.picker.wanted_left() == 0 {
+            self.state = TorrentState::Seeding;
+            return;
+        }
+        self.state = TorrentState::Downloading;
+        self.peer_list.set_seeding(false);
+        self.complete_is_told = false;
     }
 
     /// Names the files that are whole already: a crash may have come before they were renamed.
@@ -72,13 +87,14 @@ impl Torrent {
         {
             return;
         }
-        self.files_completing += 1;
-        self.disk(shared, Job::CompleteFile, DiskOp::CompleteFile { file });
+        self.unnamed_files.insert(file);
+        let job = Job::CompleteFile { file };
+        self.disk(shared, job, DiskOp::CompleteFile { file });
     }
 
     /// Tells the world once when every wanted piece is verified, written and named.
     pub(super) fn check_completion(&mut self, shared: &mut Shared, now: Instant) {
-        let is_whole = self.picker.wanted_left() == 0 && self.files_completing == 0;
+        let is_whole = self.picker.wanted_left() == 0 && self.unnamed_files.is_empty();
         if !is_whole || self.complete_is_told || self.state != TorrentState::Downloading {
             return;
         }
@@ -87,9 +103,7 @@ impl Torrent {
         self.peer_list.set_seeding(true);
         if self.stats.downloaded > 0 {
             self.announcer.completed(now);
-            self.resume.syncing = Some(self.picker.have_bits().clone());
-            let clean_up = self.picker.have_bits().is_full();
-            self.disk(shared, Job::Sync { clean_up }, DiskOp::Sync);
+            self.sync(shared);
         }
         let summary = Box::new(self.summary(now));
         shared.alert(Alert::Complete {
@@ -166,6 +180,14 @@ impl Torrent {
             downloaded: self.resume.downloaded_before + self.stats.downloaded,
             uploaded: self.resume.uploaded_before + self.stats.uploaded,
         }
+    }
+
+    /// Makes what is complete durable. Of a whole torrent nothing need be remembered then.
+    pub(super) fn sync(&mut self, shared: &mut Shared) {
+        self.resume.sync_has_failed = false;
+        self.resume.syncing = Some(self.picker.have_bits().clone());
+        let clean_up = self.picker.have_bits().is_full();
+        self.disk(shared, Job::Sync { clean_up }, DiskOp::Sync);
     }
 
     pub(super) fn save_resume_if_due(&mut self, shared: &mut Shared, now: Instant) {

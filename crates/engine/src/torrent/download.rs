@@ -7,10 +7,10 @@ use dunlin_proto::buf::BlockBuf;
 use dunlin_proto::peer::Request;
 use dunlin_proto::time::Instant;
 
-use super::{Job, Shared, Torrent};
+use super::{Job, Shared, Torrent, sooner};
 use crate::alert::Alert;
 use crate::event::{Action, DiskOp, DiskResult, JobId, PeerKey};
-use crate::peer::Asked;
+use crate::peer::{Asked, REFUSAL_BACKOFF};
 use crate::picker::{Arrival, Asker};
 use crate::rate_limit::{available_of, next_at_of, take_of};
 use crate::reason::CloseReason;
@@ -100,17 +100,14 @@ impl Torrent {
         let limit = available_of(now, &mut [&mut shared.down, &mut self.down]) / wire;
         if limit == 0 {
             self.requests_are_held_back = true;
-            self.pace(next_at_of(&[&shared.down, &self.down], wire));
+            self.request_again_at(next_at_of(&[&shared.down, &self.down], wire));
         }
         memory.min(limit).min(1 << 20) as usize
     }
 
-    /// Comes back at that time, or earlier if something else does.
-    pub(super) fn pace(&mut self, at: Option<Instant>) {
-        self.next_pacing = match (self.next_pacing, at) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+    /// Requests again at that time, or earlier if something else makes us.
+    pub(super) fn request_again_at(&mut self, at: Option<Instant>) {
+        self.next_requesting = sooner(self.next_requesting, at);
     }
 
     fn request_blocks(&mut self, shared: &mut Shared, key: PeerKey, room: usize, now: Instant) {
@@ -193,17 +190,16 @@ impl Torrent {
         }
         shared.buffered -= u64::from(block.len());
         if peer.peer_choking {
-            // It chokes us and takes an allowed piece back.
-            peer.allowed_in.retain(|&allowed| allowed != block.piece());
+            peer.on_allowed_rejected(block.piece());
         } else {
-            peer.on_reject(now);
+            peer.on_refusal(now);
         }
-        let rejects = peer.rejects_in_a_row;
+        let refusals = peer.refusals_in_a_row;
         self.picker.on_abandoned(block, key);
-        if rejects > REJECTS_MAX {
+        if refusals > REJECTS_MAX {
             self.close(shared, key, CloseReason::TooManyRejects, now);
         }
-        self.pace(Some(now + std::time::Duration::from_millis(200)));
+        self.request_again_at(Some(now + REFUSAL_BACKOFF));
     }
 
     pub(crate) fn on_unrequested(
@@ -386,7 +382,7 @@ impl Torrent {
             }
             DiskResult::Forgotten { .. } | DiskResult::ResumeRemoved => {}
             DiskResult::FileCompleted { file } => {
-                self.files_completing -= 1;
+                self.unnamed_files.remove(&file);
                 shared.alert(Alert::FileCompleted {
                     torrent: self.key,
                     file,
@@ -399,7 +395,7 @@ impl Torrent {
                 self.save_resume_if_due(shared, now);
             }
             DiskResult::Failed { error, bytes } => {
-                self.on_disk_failed(shared, now, job, bytes);
+                self.on_disk_failed(shared, job, bytes);
                 self.fail(shared, now, error);
             }
         }
@@ -412,21 +408,28 @@ impl Torrent {
         }
     }
 
-    fn on_disk_failed(&mut self, shared: &mut Shared, now: Instant, job: Job, bytes: u32) {
+    fn on_disk_failed(&mut self, shared: &mut Shared, job: Job, bytes: u32) {
         match job {
             Job::Write { piece } => {
                 shared.buffered -= u64::from(bytes);
-                self.lose_piece(shared, now, piece);
+                self.lose_piece(shared, piece);
             }
-            Job::Finish { piece } => self.lose_piece(shared, now, piece),
-            Job::CompleteFile => self.files_completing -= 1,
-            Job::SaveResume => self.resume.is_saving = false,
-            Job::Sync { .. } => self.resume.syncing = None,
-            Job::Forget | Job::RemoveResume => {}
+            Job::Finish { piece } => self.lose_piece(shared, piece),
+            Job::SaveResume => {
+                self.resume.is_saving = false;
+                // Something is unsaved, however little: it is tried again.
+                self.resume.unsaved_bytes = self.resume.unsaved_bytes.max(1);
+            }
+            Job::Sync { .. } => {
+                self.resume.syncing = None;
+                self.resume.sync_has_failed = true;
+            }
+            // A file without its name waits in `unnamed_files`.
+            Job::CompleteFile { .. } | Job::Forget | Job::RemoveResume => {}
         }
     }
 
-    fn lose_piece(&mut self, shared: &mut Shared, _now: Instant, piece: PieceIndex) {
+    fn lose_piece(&mut self, shared: &mut Shared, piece: PieceIndex) {
         if self.picker.have(piece) {
             return;
         }
@@ -515,7 +518,7 @@ impl Torrent {
             Job::Write { .. }
             | Job::Finish { .. }
             | Job::Forget
-            | Job::CompleteFile
+            | Job::CompleteFile { .. }
             | Job::SaveResume
             | Job::RemoveResume => {}
         }

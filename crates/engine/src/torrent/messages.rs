@@ -208,6 +208,9 @@ impl Torrent {
             return;
         }
         peer.peer_choking = true;
+        if !peer.gave_since_unchoke && !peer.requests.is_empty() {
+            peer.on_refusal(now);
+        }
         self.tell_peer_choke(shared, key, true);
         self.take_back_requests(shared, key);
         self.request_all(shared, now);
@@ -222,7 +225,10 @@ impl Torrent {
         }
         peer.peer_choking = false;
         peer.waiting_since = now;
+        peer.gave_since_unchoke = false;
         peer.requests.on_unchoked(now, &shared.config);
+        let pause = (peer.no_requests_before > now).then_some(peer.no_requests_before);
+        self.request_again_at(pause);
         self.tell_peer_choke(shared, key, false);
         self.request_from(shared, key, now);
     }
@@ -251,8 +257,9 @@ impl Torrent {
             return;
         };
         if !peer.reserved.fast()
-            || peer.allowed_in.len() >= ALLOWED_IN_MAX
+            || peer.allowed_in.len() + peer.rejected_in.len() >= ALLOWED_IN_MAX
             || peer.allowed_in.contains(&piece)
+            || peer.rejected_in.contains(&piece)
         {
             return;
         }

@@ -5,7 +5,7 @@ use dunlin_proto::peer::{Message, Request, Violation};
 use dunlin_proto::time::Instant;
 
 use super::download::BLOCK_HEADER;
-use super::{Shared, Torrent};
+use super::{Shared, Torrent, sooner};
 use crate::alert::{Alert, Side};
 use crate::choker::{Candidate, Choice, Mode};
 use crate::event::{Action, DiskError, PeerKey};
@@ -164,10 +164,9 @@ impl Torrent {
             return;
         };
         let allowed: Vec<PieceIndex> = peer.allowed_out.iter().map(|(piece, _)| *piece).collect();
-        let (kept, dropped): (Vec<Block>, Vec<Block>) = peer
-            .queue
-            .drain(..)
-            .partition(|block| allowed.contains(&block.piece()));
+        let (kept, dropped): (Vec<Block>, Vec<Block>) = std::mem::take(&mut peer.queue)
+            .into_iter()
+            .partition(|block| peer.spend_allowance(&self.layout, block.piece()));
         peer.queue = kept.into();
         let fast = peer.reserved.fast();
         for &run in peer
@@ -206,10 +205,9 @@ impl Torrent {
         };
         let block = self.layout.block(piece, begin, len);
         let served = block.filter(|block| {
-            let is_allowed = !peer.am_choking || may_have_choked(&self.layout, peer, *block);
-            is_allowed
-                && self.picker.have(block.piece())
+            self.picker.have(block.piece())
                 && peer.queue.len() < shared.config.peer_requests_max
+                && (!peer.am_choking || peer.spend_allowance(&self.layout, block.piece()))
         });
         match served {
             Some(block) => {
@@ -278,7 +276,7 @@ impl Torrent {
     /// Serves one peer as far as its credit goes; under a limit everybody has to take turns.
     pub(super) fn serve(&mut self, shared: &mut Shared, key: PeerKey, now: Instant) {
         if self.uploads_are_limited(shared) {
-            if self.next_pacing.is_none() {
+            if self.next_serving.is_none() {
                 self.serve_all(shared, now);
             }
             return;
@@ -304,7 +302,8 @@ impl Torrent {
             return false;
         }
         if available_of(now, &mut [&mut shared.up, &mut self.up]) < wire {
-            self.pace(next_at_of(&[&shared.up, &self.up], wire));
+            let at = next_at_of(&[&shared.up, &self.up], wire);
+            self.next_serving = sooner(self.next_serving, at);
             return false;
         }
         let count_max = if is_limited { 1 } else { SERVE_RUN_MAX };
@@ -358,13 +357,6 @@ impl Torrent {
         } else {
             peer.up.add(now, u64::from(bytes));
             peer.uploaded_since_unchoke += u64::from(bytes);
-            if let Some(allowed) = peer
-                .allowed_out
-                .iter_mut()
-                .find(|(piece, _)| *piece == run.piece())
-            {
-                allowed.1 = allowed.1.saturating_add(run.count());
-            }
             self.stats.uploaded += u64::from(bytes);
             self.stats.up.add(now, u64::from(bytes));
         }
@@ -419,14 +411,6 @@ fn candidate(key: PeerKey, peer: &Peer, now: Instant) -> Candidate {
         unchoked_at: peer.unchoked_at,
         uploaded_since_unchoke: peer.uploaded_since_unchoke,
     }
-}
-
-/// BEP 6: some pieces may be had while choked, but not over and over .
-fn may_have_choked(layout: &dunlin_metainfo::Layout, peer: &Peer, block: Block) -> bool {
-    peer.allowed_out
-        .iter()
-        .find(|(piece, _)| *piece == block.piece())
-        .is_some_and(|&(piece, served)| served < layout.blocks_in(piece).saturating_mul(2))
 }
 
 fn reject(shared: &mut Shared, key: PeerKey, block: Block) {
