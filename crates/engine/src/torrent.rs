@@ -458,6 +458,7 @@ impl Torrent {
         });
         self.state = TorrentState::Failed(error);
         for key in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.cancel_requests(shared, key);
             self.take_back_requests(shared, key);
             self.update_interest(shared, key, now);
         }
