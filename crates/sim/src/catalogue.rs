@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use dunlin_engine::config::PieceOrder;
 use dunlin_engine::event::DiskErrorKind;
+use dunlin_proto::rng::Rng;
 
 use crate::content::Content;
+use crate::disk::WritePolicy;
 use crate::hostile::Hostile;
 use crate::net::NodeId;
 use crate::plan::{Do, When};
@@ -103,7 +106,101 @@ pub const ALL: &[Scenario] = &[
             Swarm::new(seed, &Content::new(64, 256 * KIB), peers).hostile(peers, Hostile::Staller)
         },
     },
+    Scenario {
+        name: "storm",
+        about: "everything at once, drawn from the seed: kills, faults, partitions, liars, limits",
+        peers: 10,
+        build: storm,
+    },
 ];
+
+/// A random misfortune for nearly everybody; the seed alone stays honest, up and whole, so that all
+/// can finish in the end.
+fn storm(peers: u32, seed: u64) -> Swarm {
+    let mut rng = Rng::new(seed ^ 0x7374_6f72_6d);
+    let piece_len = [32, 64, 100, 256][rng.index(4)] * KIB;
+    let bytes = 1 + rng.below(12 << 20);
+    let files = [bytes / 3, rng.below(50_000), bytes];
+    let mut swarm = Swarm::new(seed, &Content::with_files(piece_len, &files), peers)
+        .tracker_interval(60)
+        .at_most(3 * 3600);
+    for index in 1..=peers {
+        swarm = misfortune(swarm, index, &mut rng);
+    }
+    let kinds = [
+        Hostile::Liar {
+            percent: 1 + rng.below(100),
+        },
+        Hostile::Staller,
+        Hostile::NeverUnchoke,
+        Hostile::Rejecter,
+        Hostile::RequestFlood,
+        Hostile::GarbageHaves,
+        Hostile::Pusher,
+        Hostile::Flapper,
+    ];
+    for kind in kinds {
+        if rng.chance(1, 3) {
+            swarm = swarm.hostile(1 + rng.below(3) as u32, kind);
+        }
+    }
+    if rng.chance(1, 3) {
+        let side = (1..=peers).filter(|_| rng.chance(1, 2)).map(NodeId);
+        let side = side.collect();
+        let from = rng.below(20);
+        swarm = swarm
+            .at(from, Do::Partition(side))
+            .at(from + 10 + rng.below(200), Do::Heal);
+    }
+    if rng.chance(1, 3) {
+        let from = rng.below(30);
+        swarm = swarm
+            .at(from, Do::TrackerDown)
+            .at(from + rng.below(200), Do::TrackerUp);
+    }
+    swarm
+}
+
+fn misfortune(swarm: Swarm, index: u32, rng: &mut Rng) -> Swarm {
+    let node = NodeId(index);
+    let at = 1 + rng.below(20);
+    let swarm = match rng.below(8) {
+        0 => swarm.at(
+            at,
+            Do::Kill {
+                node,
+                restart: Some(Duration::from_millis(rng.below(30_000))),
+                power_cut: rng.chance(1, 2),
+            },
+        ),
+        1 => swarm
+            .at(at, Do::DiskFails(node, DiskErrorKind::Full))
+            .at(at + 30, Do::DiskRepaired(node))
+            .at(at + 30, Do::Resume(node))
+            .at(at + 60, Do::Resume(node)),
+        2 => swarm.node(index, |node| {
+            node.limits.down = Some(200_000);
+            node.limits.up = Some(100_000);
+        }),
+        3 => swarm.node(index, |node| node.speaks_fast = false),
+        4 => swarm.node(index, |node| {
+            node.disk.write = WritePolicy::AtFinish;
+            node.config.buffer_bytes_max = 2 << 20;
+        }),
+        5 => swarm.node(index, |node| node.config.max_peers = 3),
+        6 => swarm.node(index, |node| {
+            node.order = PieceOrder::Sequential;
+            node.rates.down = Some(300_000);
+            node.latency = Duration::from_millis(150);
+        }),
+        _ => swarm,
+    };
+    if rng.chance(1, 4) {
+        swarm.when(When::Complete(node), Do::Leave(node))
+    } else {
+        swarm
+    }
+}
 
 pub fn find(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)

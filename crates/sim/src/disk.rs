@@ -244,6 +244,17 @@ impl Disk {
         resume
     }
 
+    /// A new process knows only what the resume data claim: whole pieces beyond that are blocks
+    /// like any others, and may be written again.
+    pub fn forget_unclaimed(&mut self, resume: &Resume) {
+        for piece in self.layout.all_pieces() {
+            if self.has_piece(piece.get()) && !resume.written.get(piece.get()) {
+                let tags = honest_tags(&self.layout, piece).map(Some).collect();
+                self.files[piece.index()] = Stored::Blocks(tags);
+            }
+        }
+    }
+
     /// Whether the piece is in the files as its author made it.
     pub fn has_piece(&self, piece: u32) -> bool {
         self.files

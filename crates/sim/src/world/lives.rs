@@ -49,6 +49,7 @@ impl World {
         let rng = self.rng.fork();
         let params = self.params(node);
         let state = &mut self.nodes[node.index()];
+        state.disk.forget_unclaimed(&params.resume);
         let config = Config {
             peer_id: peer_id(node, state.life),
             ..state.spec.config.clone()
