@@ -25,6 +25,8 @@ const RETIRED_MAX: usize = 512;
 pub struct Peer {
     pub addr: PeerAddr,
     pub direction: Direction,
+    /// Where a peer that dialled us listens, by its own word (BEP 10 `p`).
+    pub listens_at: Option<PeerAddr>,
     pub peer_id: PeerId,
     pub reserved: Reserved,
     /// How the peer names itself (BEP 10 `v`), else the first bytes of its peer id.
@@ -94,6 +96,7 @@ impl Peer {
         Self {
             addr,
             direction,
+            listens_at: None,
             peer_id,
             reserved,
             client: client_of(peer_id),
@@ -129,6 +132,11 @@ impl Peer {
             down: RateMeter::new(now),
             up: RateMeter::new(now),
         }
+    }
+
+    /// The address that the peer list knows it by.
+    pub fn listed_as(&self) -> PeerAddr {
+        self.listens_at.unwrap_or(self.addr)
     }
 
     /// How many requests should be open now: one second of the link, or during slow start one

@@ -140,6 +140,26 @@ impl PeerList {
         }
     }
 
+    /// A peer that dialled us told where it listens: from now on the connection is one with that
+    /// address, so that nobody dials a peer that is here already. False if that changes nothing.
+    pub fn on_listens(&mut self, incoming: PeerAddr, listens: PeerAddr, now: Instant) -> bool {
+        let (incoming, listens) = (canonical(incoming), canonical(listens));
+        let state = self.known.get(&listens).map(|known| known.state);
+        let is_free = !matches!(state, Some(State::Connected | State::Dialling));
+        if !is_free || !self.incoming.contains(&incoming) {
+            return false;
+        }
+        if state.is_none() && !self.add(listens, PeerSource::Incoming, now) {
+            return false;
+        }
+        self.incoming.remove(&incoming);
+        self.count(incoming, |links| {
+            links.connected = links.connected.saturating_sub(1);
+        });
+        self.set_state(listens, State::Connected);
+        true
+    }
+
     pub fn on_dial_failed(&mut self, addr: PeerAddr, now: Instant) {
         let addr = canonical(addr);
         match self.known.get(&addr).map(|known| known.state) {

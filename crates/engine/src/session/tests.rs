@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use dunlin_metainfo::{Bitfield, FileSpan, Sha1Digest};
+use dunlin_proto::peer::extension::ExtendedHandshake;
 use dunlin_proto::peer::{Message, Request, Reserved};
 use dunlin_proto::tracker::{AnnounceEvent, AnnounceResponse};
 
@@ -9,7 +10,7 @@ use crate::alert::Alert;
 use crate::command::Command;
 use crate::config::{Config, RateLimits};
 use crate::event::{
-    Action, Direction, DiskError, DiskErrorKind, DiskOp, DiskResult, Event, PeerKey,
+    Action, Direction, DiskError, DiskErrorKind, DiskOp, DiskResult, Event, PeerAddr, PeerKey,
 };
 use crate::reason::CloseReason;
 use crate::resume::Resume;
@@ -743,4 +744,36 @@ fn a_piece_of_nothing_but_padding_needs_no_peer() {
     let snapshot = rig.session.snapshot(TORRENT, rig.now).unwrap();
     assert_eq!(snapshot.state, TorrentState::Seeding);
     assert_eq!(snapshot.downloaded, 2 * PIECE_LEN);
+}
+
+#[test]
+fn a_peer_that_dialled_us_and_told_where_it_listens_is_not_dialled() {
+    let mut rig = Rig::new(3, Config::default());
+    let peer = rig.peer("x..");
+    let handshake = ExtendedHandshake {
+        p: Some(7001),
+        ..ExtendedHandshake::default()
+    };
+    let payload = handshake.encode();
+    rig.hear(peer, Message::Extended { id: 0, payload });
+    let listens = PeerAddr::Tcp(([127, 0, 0, 1], 7001).into());
+    let peers = vec![listens];
+    rig.tell(Event::Command(Command::AddPeers {
+        torrent: TORRENT,
+        peers,
+    }));
+    rig.wait(Duration::from_secs(20));
+    let dialled = |rig: &mut Rig| {
+        rig.take(|action| match action {
+            Action::Dial { remote, .. } => Some(*remote),
+            _ => None,
+        })
+    };
+    assert!(dialled(&mut rig).is_empty());
+    rig.tell(Event::PeerClosed {
+        peer,
+        reason: CloseReason::RemoteClosed,
+    });
+    rig.wait(Duration::from_secs(60));
+    assert_eq!(dialled(&mut rig), [listens], "now it may be dialled");
 }

@@ -282,7 +282,7 @@ impl Torrent {
         }
         self.choker.on_gone(key);
         let useful = peer.down.total() + peer.up.total() > 0;
-        self.peer_list.on_closed(peer.addr, now, useful);
+        self.peer_list.on_closed(peer.listed_as(), now, useful);
         if peer.down.total() > 0
             && (self.stats.givers.len() < GIVERS_MAX || self.stats.givers.contains_key(&peer.addr))
         {

@@ -11,7 +11,7 @@ use dunlin_proto::time::Instant;
 
 use super::{Shared, Torrent};
 use crate::alert::{Alert, Side};
-use crate::event::{Action, PeerKey};
+use crate::event::{Action, Direction, PeerAddr, PeerKey};
 use crate::reason::{ChokeReason, CloseReason};
 use crate::snapshot::TorrentState;
 
@@ -89,7 +89,7 @@ impl Torrent {
                     .ok_or(Violation::PieceIndex(piece))?;
                 self.on_allowed_fast(shared, now, key, piece);
             }
-            Message::Extended { id, payload } => self.on_extended(key, id, &payload)?,
+            Message::Extended { id, payload } => self.on_extended(now, key, id, &payload)?,
         }
         Ok(())
     }
@@ -146,7 +146,7 @@ impl Torrent {
         self.picker.on_peer_bits_gone(&peer.has);
         self.picker.on_seed();
         peer.is_seed = true;
-        self.peer_list.on_seed(peer.addr);
+        self.peer_list.on_seed(peer.listed_as());
         if self.state == TorrentState::Seeding {
             self.close(shared, key, CloseReason::BothSeeds, now);
         }
@@ -293,7 +293,13 @@ impl Torrent {
         }
     }
 
-    fn on_extended(&mut self, key: PeerKey, id: u8, payload: &[u8]) -> Result<(), Violation> {
+    fn on_extended(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        id: u8,
+        payload: &[u8],
+    ) -> Result<(), Violation> {
         let Some(peer) = self.peers.get_mut(&key) else {
             return Ok(());
         };
@@ -309,7 +315,26 @@ impl Torrent {
             if let Some(reqq) = handshake.reqq {
                 peer.requests_max = reqq.clamp(1, 10_000) as usize;
             }
+            if let Some(port) = handshake.p {
+                self.on_listens(now, key, port);
+            }
         }
         Ok(())
+    }
+
+    fn on_listens(&mut self, now: Instant, key: PeerKey, port: u16) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if peer.direction == Direction::Outgoing || peer.listens_at.is_some() {
+            return;
+        }
+        let listens = PeerAddr::Tcp((peer.addr.socket_addr().ip(), port).into());
+        if self.peer_list.on_listens(peer.addr, listens, now) {
+            peer.listens_at = Some(listens);
+            if peer.is_seed {
+                self.peer_list.on_seed(listens);
+            }
+        }
     }
 }
