@@ -220,7 +220,12 @@ impl Transfer {
 
     fn add(&mut self, index: usize, prepared: Prepared) -> Result<(), Failure> {
         let work = &mut self.works[index];
-        work.checking = None;
+        if let Some(at) = &mut work.checking {
+            // However short it was, a check is told at least once.
+            at.done_bytes = at.total_bytes;
+            work.tell_progress(&self.plan.events)?;
+            work.checking = None;
+        }
         let torrent = Arc::clone(&work.item.torrent);
         let have = prepared.resume.written.count_ones();
         let total = torrent.layout.pieces();

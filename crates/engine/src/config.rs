@@ -30,6 +30,9 @@ pub struct Config {
     pub dials_max: usize,
     /// Bytes requested or received and not yet written, over all torrents: the memory ceiling.
     pub buffer_bytes_max: u64,
+    /// Bytes of full pieces of a torrent that the disk has not judged yet, beyond which no more is
+    /// asked for: more would wait in memory, and be lost if we were killed.
+    pub unjudged_bytes_max: u64,
     /// Requests open at one peer: never below the first, never above the second.
     pub requests_min: usize,
     pub requests_max: usize,
@@ -57,6 +60,9 @@ pub struct Config {
     pub limits: RateLimits,
     /// Verified bytes after which resume data is saved, at most.
     pub resume_bytes_max: u64,
+    /// Verified bytes beyond which no more is asked for until resume data is saved: a restart that
+    /// has no record of them must hash them again.
+    pub unsaved_bytes_max: u64,
     /// Time after which resume data is saved, if anything changed.
     pub resume_interval: Duration,
 }
@@ -77,6 +83,7 @@ impl Default for Config {
             known_peers_max: 3000,
             dials_max: 20,
             buffer_bytes_max: 32 * 1024 * 1024,
+            unjudged_bytes_max: 4 * 1024 * 1024,
             requests_min: 4,
             requests_max: 256,
             requests_rare_max: 64,
@@ -91,6 +98,7 @@ impl Default for Config {
             num_want: 100,
             limits: RateLimits::default(),
             resume_bytes_max: 4 * 1024 * 1024,
+            unsaved_bytes_max: 24 * 1024 * 1024,
             resume_interval: Duration::from_secs(2),
         }
     }

@@ -105,6 +105,8 @@ pub struct Torrent {
     /// Who asks next while a download limit or the memory ceiling holds.
     request_after: PeerKey,
     requests_are_held_back: bool,
+    /// Bytes of full pieces that the disk has not judged yet.
+    unjudged_bytes: u64,
 
     stats: Stats,
     resume: ResumeKeeper,
@@ -207,6 +209,7 @@ impl Torrent {
             serve_after: PeerKey(0),
             request_after: PeerKey(0),
             requests_are_held_back: false,
+            unjudged_bytes: 0,
             stats: Stats {
                 started_at: now,
                 downloaded: 0,

@@ -16,6 +16,7 @@ pub(crate) mod folder;
 mod prepare;
 mod seed;
 mod survey;
+mod unsaved;
 
 use std::fs::File;
 use std::path::PathBuf;

@@ -127,8 +127,11 @@ impl Sandbox {
 pub struct Done {
     /// 128 + the signal's number for a process that was killed.
     pub code: i32,
+    /// Without the lines that were waited over.
     pub stdout: String,
     pub stderr: String,
+    /// Every event that it told.
+    pub events: Vec<Value>,
 }
 
 impl Done {
@@ -145,6 +148,14 @@ impl Done {
 
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).expect("stdout is one JSON document")
+    }
+
+    /// The last event of this name.
+    #[track_caller]
+    pub fn last_event(&self, name: &str) -> Value {
+        let last = self.events.iter().rfind(|event| event["event"] == name);
+        last.unwrap_or_else(|| panic!("no {name} event: {self:?}"))
+            .clone()
     }
 
     /// The one line of an error, without `error: `.
@@ -271,6 +282,7 @@ impl Running {
             code,
             stdout,
             stderr,
+            events: self.events.clone(),
         }
     }
 }
@@ -316,9 +328,14 @@ pub fn wait(mut child: Child, patience: Duration) -> Done {
             .recv_timeout(Duration::from_secs(10))
             .unwrap_or_default()
     };
+    let stdout = text(stdout);
     Done {
         code,
-        stdout: text(stdout),
+        events: stdout
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect(),
+        stdout,
         stderr: text(stderr),
     }
 }

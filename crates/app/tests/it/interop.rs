@@ -1,50 +1,49 @@
-//! dunlin and libtorrent trade with each other.
+//! dunlin as a stranger uses it: whole processes, with libtorrent, with bad input, killed midway.
+//!
+//! Data is compared by SHA-256. Everything waits with a limit and is killed, by its own process
+//! id, when a test ends.
 
-use crate::fixture::{Sandbox, assert_same};
-use crate::libtorrent::Libtorrent;
+mod bad_input;
+mod killed;
+mod oracle;
+mod sparse;
+mod swarm;
+mod transfers;
+mod trees;
 
-const LOOPBACK: &str = "127.0.0.1:0";
+use std::path::Path;
 
-#[test]
-fn a_file_comes_from_libtorrent() {
-    let Some(libtorrent) = Libtorrent::find("a file comes from libtorrent") else {
-        return;
-    };
-    let sandbox = Sandbox::new();
-    let file = sandbox.random("data/thing.bin", 5_000_001, 1);
-    let torrent = sandbox.create(&file, &[]);
-    let mut seed = libtorrent.start(&torrent, &sandbox.path("data"), &[]);
-    let (addr, out) = (seed.addr(), sandbox.path("out"));
-    seed.wait_for("complete");
-    sandbox
-        .run(
-            "get",
-            &[
-                &torrent,
-                &"-d",
-                &out,
-                &"--listen",
-                &LOOPBACK,
-                &"--peer",
-                &addr,
-            ],
-        )
-        .expect(0);
-    assert_same(&file, &out.join("thing.bin"));
+use serde_json::Value;
+
+use crate::fixture::{Running, Sandbox, Words};
+
+const LISTEN: Words<'_> = &[&"--listen", &"127.0.0.1:0", &"-v"];
+
+/// `dunlin get` into `folder`.
+fn get(sandbox: &Sandbox, torrent: &Path, folder: &Path, words: Words<'_>) -> Running {
+    let start: Words<'_> = &[&torrent, &"-d", &folder];
+    sandbox.start("get", &[start, LISTEN, words].concat())
 }
 
-#[test]
-fn a_file_goes_to_libtorrent() {
-    let Some(libtorrent) = Libtorrent::find("a file goes to libtorrent") else {
-        return;
-    };
-    let sandbox = Sandbox::new();
-    let file = sandbox.random("data/thing.bin", 5_000_001, 1);
-    let torrent = sandbox.create(&file, &[]);
-    let data = sandbox.path("data");
-    let mut seed = sandbox.start("seed", &[&torrent, &data, &"--listen", &LOOPBACK]);
-    let (addr, out) = (seed.addr(), sandbox.dir("out"));
-    let mut leech = libtorrent.start(&torrent, &out, &[&"--peer", &addr]);
-    leech.wait_for("complete");
-    assert_same(&file, &out.join("thing.bin"));
+/// `dunlin seed` of what is in `folder`.
+fn seed(sandbox: &Sandbox, torrent: &Path, folder: &Path, words: Words<'_>) -> Running {
+    let start: Words<'_> = &[&torrent, &folder];
+    sandbox.start("seed", &[start, LISTEN, words].concat())
+}
+
+/// Makes `torrent` of `content`. Returns what `create --json` says.
+fn create(sandbox: &Sandbox, content: &Path, torrent: &Path, words: Words<'_>) -> Value {
+    let start: Words<'_> = &[&content, &"-o", &torrent, &"--json", &"--no-date"];
+    sandbox
+        .run("create", &[start, words].concat())
+        .expect(0)
+        .json()
+}
+
+/// A number in an event or a document.
+#[track_caller]
+fn number(value: &Value, field: &str) -> u64 {
+    value[field]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no number {field:?} in {value}"))
 }

@@ -1,4 +1,4 @@
-//! A libtorrent peer, for the tests that trade with it.
+//! libtorrent, driven by `libtorrent_peer.py`: as a peer, and as an oracle for .torrent files.
 //!
 //! It needs a Python that has the `libtorrent` wheel: the one that `DUNLIN_INTEROP_PYTHON` names,
 //! or `target/interop-venv`, which `.ci/run` makes. Without it a test is skipped, loudly and
@@ -6,25 +6,34 @@
 //!
 //! ```text
 //! let Some(libtorrent) = Libtorrent::find("trades with libtorrent") else { return };
-//! let mut seed = libtorrent.start(&torrent, &folder, &[&"--seed-mode"]);
+//! let mut seed = libtorrent.seed(&torrent, &folder, &[]);
 //! let addr = seed.addr();                       // a Running, as for dunlin itself
-//! seed.wait_for("complete");
+//! seed.wait_for("ready");
 //! ```
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::fixture::{Running, Words};
+use serde_json::Value;
+
+use crate::fixture::{PATIENCE, Running, Words, wait};
 
 /// A Python with libtorrent.
 #[derive(Debug)]
 pub struct Libtorrent {
-    pub python: PathBuf,
+    python: PathBuf,
 }
 
 static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// Says, past the harness that keeps what a good test prints to itself, that a test did not run.
+pub fn skip(name: &str, why: &str) {
+    let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    let _ = writeln!(std::io::stderr(), "SKIPPED {count}: {name}: {why}");
+}
 
 impl Libtorrent {
     /// `None` means that the test `name` must end here: it was skipped.
@@ -40,38 +49,70 @@ impl Libtorrent {
         if works {
             return Some(Self { python });
         }
-        let missing = format!(
-            "libtorrent missing for {name}: {} cannot import it",
-            python.display()
-        );
+        let missing = format!("{} cannot import libtorrent", python.display());
         assert!(
             std::env::var_os("DUNLIN_REQUIRE_CLIENTS").is_none_or(|v| v != "1"),
-            "{missing}"
+            "{name}: {missing}"
         );
-        let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
-        // Not println!, which the test harness would capture: a skip must be seen.
-        use std::io::Write;
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED {count}: {missing}; .ci/run installs it"
-        );
+        skip(name, &format!("{missing}; .ci/run installs it"));
         None
     }
 
-    /// Runs `libtorrent_peer.py`; see there for the words after the folder.
-    pub fn start(&self, torrent: &Path, folder: &Path, words: Words<'_>) -> Running {
+    /// Seeds `torrent`, whose content is in `folder`.
+    pub fn seed(&self, torrent: &Path, folder: &Path, words: Words<'_>) -> Running {
+        self.peer("seed", torrent, folder, words)
+    }
+
+    /// Downloads `torrent` into `folder` and goes on as a seed.
+    pub fn leech(&self, torrent: &Path, folder: &Path, words: Words<'_>) -> Running {
+        self.peer("leech", torrent, folder, words)
+    }
+
+    fn peer(&self, mode: &str, torrent: &Path, folder: &Path, words: Words<'_>) -> Running {
+        let mut peer = self.command(mode);
+        peer.args([torrent, folder])
+            .args(words.iter().map(AsRef::as_ref));
+        Running::new(peer.spawn().expect("python starts"))
+    }
+
+    /// What libtorrent reads in a .torrent file.
+    pub fn info(&self, torrent: &Path) -> Value {
+        self.document("info", &[&torrent])
+    }
+
+    /// Makes a v1 torrent of `path` with the files that `listed` lists, in that order.
+    pub fn make(&self, path: &Path, out: &Path, piece_length: u64, listed: &Path) -> Value {
+        let piece_length = piece_length.to_string();
+        let words: Words<'_> = &[
+            &path,
+            &out,
+            &"--piece-length",
+            &piece_length,
+            &"--files",
+            &listed,
+        ];
+        self.document("make-torrent", words)
+    }
+
+    fn document(&self, mode: &str, words: Words<'_>) -> Value {
+        let mut python = self.command(mode);
+        python.args(words.iter().map(AsRef::as_ref));
+        wait(python.spawn().expect("python starts"), PATIENCE)
+            .expect(0)
+            .json()
+    }
+
+    fn command(&self, mode: &str) -> Command {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/libtorrent_peer.py");
-        let child = Command::new(&self.python)
-            .arg("-u")
-            .arg(script)
-            .args([torrent, folder])
-            .args(words.iter().map(|word| -> &OsStr { word.as_ref() }))
+        let mut command = Command::new(&self.python);
+        let words: [&OsStr; 2] = [script.as_ref(), mode.as_ref()];
+        // The end of stdin ends a peer whose test is gone.
+        command
+            .args(words)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("python starts");
-        Running::new(child)
+            .stderr(Stdio::piped());
+        command
     }
 }
 

@@ -1,98 +1,302 @@
-"""One libtorrent peer for the tests: JSON lines on stdout, ends when stdin does.
+#!/usr/bin/env python3
+"""One libtorrent peer for the tests: a seed, a leech, or an oracle for .torrent files.
 
-usage: libtorrent_peer.py TORRENT DIR [--listen ADDR:PORT] [--peer ADDR:PORT]... [--seed-mode]
-       [--setting NAME=VALUE]...
+libtorrent runs with its default settings except folder, port and peer, and except these:
+- DHT, local discovery and port mapping are off: the tests stay on loopback and find peers only
+  the way they mean to.
+- `allow_multiple_connections_per_ip`, on request (--many-on-one-address): a whole swarm of the
+  tests lives on 127.0.0.1, where the default takes one peer.
+- a rate limit of the torrent, on request, so that a download lasts long enough to be interrupted.
+Alerts are chosen for the log only; they change nothing that a peer can see.
 
-Default settings of libtorrent, except that it finds nobody but the peers and trackers that it is
-told of: the tests speak to loopback alone.
+Every line on stdout is one JSON event. A peer ends at SIGINT, when its stdin does, or after
+--seconds.
 """
 
 import argparse
+import hashlib
 import json
-import select
+import os
+import signal
 import sys
+import threading
 import time
+import warnings
 
 import libtorrent as lt
 
+# The calls that 2.1 marks as old are the ones that 2.0 has too.
+warnings.simplefilter("ignore", DeprecationWarning)
 
-def say(event, **fields):
-    print(json.dumps({"event": event, **fields}), flush=True)
-
-
-def value(text):
-    if text in ("true", "false"):
-        return text == "true"
-    try:
-        return int(text)
-    except ValueError:
-        return text
+TICK_S = 0.05
+PROGRESS_S = 0.2
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("torrent")
-    parser.add_argument("dir")
-    parser.add_argument("--listen", default="127.0.0.1:0")
-    parser.add_argument("--peer", action="append", default=[])
-    parser.add_argument("--seed-mode", action="store_true")
-    parser.add_argument("--setting", action="append", default=[])
-    args = parser.parse_args()
+def tell(event, **fields):
+    print(json.dumps({"event": event, "t": round(time.monotonic() - START, 3), **fields}), flush=True)
 
-    settings = {
+
+def fail(message):
+    tell("error", message=str(message))
+    print(f"libtorrent_peer: {message}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def host_and_port(text):
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def settings(args):
+    chosen = {
         "listen_interfaces": args.listen,
         "enable_dht": False,
         "enable_lsd": False,
         "enable_upnp": False,
         "enable_natpmp": False,
-        "allow_multiple_connections_per_ip": True,
-        "alert_mask": lt.alert.category_t.status_notification
-        | lt.alert.category_t.error_notification,
+        "alert_mask": lt.alert.category_t.error_notification
+        | lt.alert.category_t.status_notification
+        | lt.alert.category_t.storage_notification
+        | lt.alert.category_t.connect_notification
+        | lt.alert.category_t.peer_notification
+        | lt.alert.category_t.tracker_notification,
     }
-    for setting in args.setting:
-        name, text = setting.split("=", 1)
-        settings[name] = value(text)
-    session = lt.session(settings)
+    if args.verbose:
+        chosen["alert_mask"] |= (
+            lt.alert.category_t.peer_log_notification
+            | lt.alert.category_t.torrent_log_notification
+            | lt.alert.category_t.session_log_notification
+        )
+        chosen["alert_queue_size"] = 1_000_000
+    if args.many_on_one_address:
+        chosen["allow_multiple_connections_per_ip"] = True
+    return chosen
 
+
+def add(session, args):
     params = lt.add_torrent_params()
     params.ti = lt.torrent_info(args.torrent)
-    params.save_path = args.dir
-    if args.seed_mode:
+    params.save_path = args.folder
+    if args.trust:
         params.flags |= lt.torrent_flags.seed_mode
+    if args.tracker:
+        params.trackers = args.tracker
     handle = session.add_torrent(params)
-    host = args.listen.rsplit(":", 1)[0]
-    while session.listen_port() == 0:
-        time.sleep(0.01)
-    say("listening", addr=f"{host}:{session.listen_port()}")
-    for peer in args.peer:
-        peer_host, port = peer.rsplit(":", 1)
-        handle.connect_peer((peer_host, int(port)))
+    # Those of a torrent: limits of the session spare peers on the local network.
+    if args.up:
+        handle.set_upload_limit(args.up)
+    if args.down:
+        handle.set_download_limit(args.down)
+    return handle
 
-    complete = False
-    last = 0.0
-    while True:
-        ready, _, _ = select.select([sys.stdin], [], [], 0.05)
-        if ready and not sys.stdin.buffer.read1(64):
+
+class Peer:
+    """What one run has seen so far."""
+
+    def __init__(self, session, handle, args):
+        self.session = session
+        self.handle = handle
+        self.args = args
+        self.listening = False
+        self.dialled = False
+        self.flushing = False
+        self.finished = False
+        self.next_progress = 0.0
+
+    def on_alert(self, alert):
+        if isinstance(alert, lt.listen_succeeded_alert):
+            is_tcp = alert.socket_type == lt.socket_type_t.tcp
+            if is_tcp and not self.listening:
+                self.listening = True
+                tell("listening", addr=f"{alert.address}:{alert.port}")
+        elif isinstance(alert, lt.listen_failed_alert):
+            fail(alert.message())
+        elif isinstance(alert, (lt.torrent_error_alert, lt.file_error_alert)):
+            fail(alert.message())
+        elif isinstance(alert, lt.cache_flushed_alert) and self.flushing:
+            self.tell_finished()
+        elif isinstance(alert, TOLD):
+            tell("alert", kind=type(alert).__name__, message=alert.message())
+        elif self.args.verbose:
+            print(type(alert).__name__, alert.message(), file=sys.stderr, flush=True)
+
+    def tell_finished(self):
+        if self.finished:
             return
-        for alert in session.pop_alerts():
-            if alert.category() & lt.alert.category_t.error_notification:
-                say("warning", message=alert.message())
-        status = handle.status()
-        fields = dict(
-            state=str(status.state),
-            have_bytes=status.total_wanted_done,
-            total_bytes=status.total_wanted,
-            downloaded=status.all_time_download,
-            uploaded=status.all_time_upload,
-            peers=status.num_peers,
+        self.finished = True
+        status = self.handle.status()
+        tell(
+            "finished",
+            bytes=status.total_done,
+            downloaded=status.total_payload_download,
+            uploaded=status.total_payload_upload,
+            redundant=status.total_redundant_bytes,
+            failed=status.total_failed_bytes,
         )
-        if status.is_seeding and not complete:
-            complete = True
-            handle.flush_cache()
-            say("complete", **fields)
-        if time.monotonic() - last >= 0.25:
-            last = time.monotonic()
-            say("progress", **fields)
+
+    def look(self):
+        status = self.handle.status()
+        checked = status.state not in (
+            lt.torrent_status.checking_files,
+            lt.torrent_status.checking_resume_data,
+        )
+        if checked and self.listening and not self.dialled:
+            self.dialled = True
+            if self.args.mode == "seed" and not status.is_seeding:
+                fail(f"cannot seed: only {status.progress:.1%} of the data is good")
+            tell("ready", bytes=status.total_done)
+            for peer in self.args.peer:
+                self.handle.connect_peer(host_and_port(peer))
+        if self.dialled and status.is_seeding and not self.flushing:
+            # What was downloaded may still be in libtorrent's memory.
+            self.flushing = True
+            self.handle.flush_cache()
+        now = time.monotonic()
+        if now >= self.next_progress:
+            self.next_progress = now + PROGRESS_S
+            tell(
+                "progress",
+                bytes=status.total_done,
+                downloaded=status.total_payload_download,
+                uploaded=status.total_payload_upload,
+                peers=status.num_peers,
+            )
+
+    def stop(self, why):
+        status = self.handle.status()
+        tell(
+            "stopped",
+            why=why,
+            bytes=status.total_done,
+            downloaded=status.total_payload_download,
+            uploaded=status.total_payload_upload,
+        )
+        # Waiting for goodbyes would only cost time.
+        os._exit(0)
 
 
-main()
+TOLD = (
+    lt.peer_connect_alert,
+    lt.peer_disconnected_alert,
+    lt.peer_error_alert,
+    lt.peer_ban_alert,
+    lt.peer_blocked_alert,
+    lt.hash_failed_alert,
+    lt.invalid_request_alert,
+    lt.tracker_error_alert,
+    lt.tracker_warning_alert,
+    lt.tracker_reply_alert,
+    lt.performance_alert,
+)
+
+
+def transfer(args):
+    gone = threading.Event()
+
+    def watch_stdin():
+        while sys.stdin.buffer.read(64):
+            pass
+        gone.set()
+
+    threading.Thread(target=watch_stdin, daemon=True).start()
+    signal.signal(signal.SIGINT, lambda *_: gone.set())
+    session = lt.session(settings(args))
+    peer = Peer(session, add(session, args), args)
+    while True:
+        for alert in session.pop_alerts():
+            peer.on_alert(alert)
+        peer.look()
+        if gone.is_set():
+            peer.stop("asked to")
+        if time.monotonic() - START > args.seconds:
+            peer.stop("time is up")
+        session.wait_for_alert(int(TICK_S * 1000))
+
+
+def make_torrent(args):
+    """Makes a v1 torrent of PATH with the files of --files, in that order."""
+    root = os.path.abspath(args.path)
+    name = os.path.basename(root)
+    with open(args.files, encoding="utf-8") as listed:
+        files = json.load(listed)
+    entries = []
+    for parts in files:
+        path = os.path.join(root, *parts)
+        entries.append(lt.create_file_entry(os.path.join(name, *parts), os.path.getsize(path)))
+    torrent = lt.create_torrent(entries, args.piece_length, lt.create_torrent.v1_only)
+    lt.set_piece_hashes(torrent, os.path.dirname(root))
+    with open(args.out, "wb") as out:
+        out.write(lt.bencode(torrent.generate()))
+    info(args.out)
+
+
+def info(path):
+    torrent = lt.torrent_info(path)
+    layout = torrent.files()
+    files = []
+    for index in range(layout.num_files()):
+        flags = layout.file_flags(index)
+        files.append(
+            {
+                "path": layout.file_path(index),
+                "bytes": layout.file_size(index),
+                "pad": bool(flags & lt.file_flags_t.flag_pad_file),
+            }
+        )
+    with open(path, "rb") as raw:
+        span = lt.bencode(lt.bdecode(raw.read())[b"info"])
+    print(
+        json.dumps(
+            {
+                "info_hash_v1": str(torrent.info_hashes().v1),
+                "info_sha1_of_reencoded": hashlib.sha1(span).hexdigest(),
+                "name": torrent.name(),
+                "bytes": torrent.total_size(),
+                "piece_length": torrent.piece_length(),
+                "pieces": torrent.num_pieces(),
+                "private": torrent.priv(),
+                "comment": torrent.comment(),
+                "trackers": [[t.url, t.tier] for t in torrent.trackers()],
+                "web_seeds": [seed["url"] for seed in torrent.web_seeds()],
+                "files": files,
+            }
+        )
+    )
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    modes = parser.add_subparsers(dest="mode", required=True)
+    for mode in ("seed", "leech"):
+        peer = modes.add_parser(mode)
+        peer.add_argument("torrent")
+        peer.add_argument("folder")
+        peer.add_argument("--listen", default="127.0.0.1:0")
+        peer.add_argument("--peer", action="append", default=[])
+        peer.add_argument("--tracker", action="append", default=[])
+        peer.add_argument("--up", type=int, default=0, help="bytes per second")
+        peer.add_argument("--down", type=int, default=0, help="bytes per second")
+        peer.add_argument("--trust", action="store_true", help="do not check the data first")
+        peer.add_argument("--many-on-one-address", action="store_true")
+        peer.add_argument("--seconds", type=float, default=120)
+        peer.add_argument("--verbose", action="store_true")
+    make = modes.add_parser("make-torrent")
+    make.add_argument("path")
+    make.add_argument("out")
+    make.add_argument("--piece-length", type=int, required=True)
+    make.add_argument("--files", required=True, help="JSON: a list of lists of path parts")
+    show = modes.add_parser("info")
+    show.add_argument("torrent")
+    return parser.parse_args()
+
+
+START = time.monotonic()
+
+if __name__ == "__main__":
+    ARGS = arguments()
+    if ARGS.mode == "make-torrent":
+        make_torrent(ARGS)
+    elif ARGS.mode == "info":
+        info(ARGS.torrent)
+    else:
+        transfer(ARGS)

@@ -416,6 +416,69 @@ fn a_download_limit_paces_what_is_asked() {
     );
 }
 
+/// Takes all that is asked for, answering every disk job but those that `waits` names. Returns
+/// the blocks that came.
+fn deliver_while(rig: &mut Rig, peer: PeerKey, waits: impl Fn(&DiskOp) -> bool) -> usize {
+    rig.disk_is_honest = false;
+    let mut received = 0;
+    loop {
+        let blocks = rig.requested(peer);
+        if blocks.is_empty() {
+            return received;
+        }
+        for block in blocks {
+            rig.receive(peer, block);
+            received += 1;
+        }
+        let jobs = std::mem::take(&mut rig.jobs);
+        let (waiting, done): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| waits(&job.op));
+        done.into_iter().for_each(|job| rig.answer_well(job));
+        rig.jobs.extend(waiting);
+    }
+}
+
+fn answer_the_rest(rig: &mut Rig) {
+    rig.disk_is_honest = true;
+    for job in std::mem::take(&mut rig.jobs) {
+        rig.answer_well(job);
+    }
+}
+
+#[test]
+fn nothing_is_asked_while_too_many_full_pieces_wait_for_their_verdict() {
+    let config = Config {
+        unjudged_bytes_max: 4 * PIECE_LEN,
+        requests_max: 8,
+        ..Config::default()
+    };
+    let mut rig = Rig::new(100, config);
+    let peer = rig.peer(&"x".repeat(100));
+    unchoke(&mut rig, peer);
+    let blocks = deliver_while(&mut rig, peer, |op| matches!(op, DiskOp::Finish { .. }));
+    // Five pieces close the gate; two more may have been asked for before.
+    assert!((20..=28).contains(&blocks), "{blocks} blocks");
+    answer_the_rest(&mut rig);
+    assert!(!rig.requested(peer).is_empty(), "verdicts make room");
+}
+
+#[test]
+fn nothing_is_asked_while_too_much_is_not_in_the_resume_data() {
+    let config = Config {
+        resume_bytes_max: PIECE_LEN,
+        unsaved_bytes_max: 4 * PIECE_LEN,
+        requests_max: 8,
+        ..Config::default()
+    };
+    let mut rig = Rig::new(100, config);
+    let peer = rig.peer(&"x".repeat(100));
+    unchoke(&mut rig, peer);
+    let blocks = deliver_while(&mut rig, peer, |op| matches!(op, DiskOp::SaveResume(_)));
+    // One piece is in the save that does not end.
+    assert!((24..=36).contains(&blocks), "{blocks} blocks");
+    answer_the_rest(&mut rig);
+    assert!(!rig.requested(peer).is_empty(), "a save makes room");
+}
+
 #[test]
 fn nothing_is_asked_beyond_the_memory_ceiling() {
     let config = Config {

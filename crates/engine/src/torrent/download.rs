@@ -87,12 +87,11 @@ impl Torrent {
     /// Blocks that memory and the download limits admit now.
     fn allowance(&mut self, shared: &mut Shared, now: Instant) -> usize {
         let block = u64::from(BLOCK_LEN);
-        let memory = shared
-            .config
-            .buffer_bytes_max
-            .saturating_sub(shared.buffered)
-            / block;
-        if memory == 0 {
+        let config = &shared.config;
+        let memory = config.buffer_bytes_max.saturating_sub(shared.buffered) / block;
+        let disk_is_behind = self.unjudged_bytes > config.unjudged_bytes_max
+            || self.resume.unsaved_bytes > config.unsaved_bytes_max;
+        if memory == 0 || disk_is_behind {
             self.requests_are_held_back = true;
             return 0;
         }
@@ -345,6 +344,7 @@ impl Torrent {
     pub(super) fn finish(&mut self, shared: &mut Shared, piece: PieceIndex) {
         let expect = self.piece_digests[piece.index()];
         let block_digests = self.verify.is_suspect(piece);
+        self.unjudged_bytes += u64::from(self.layout.piece_len(piece));
         let op = DiskOp::Finish {
             piece,
             expect,
@@ -366,6 +366,9 @@ impl Torrent {
             shared.dropped_events += 1;
             return;
         };
+        if let Job::Finish { piece } = job {
+            self.unjudged_bytes -= u64::from(self.layout.piece_len(piece));
+        }
         match result {
             DiskResult::Written { bytes } => self.on_written(shared, now, bytes),
             DiskResult::Good {
@@ -393,6 +396,9 @@ impl Torrent {
             DiskResult::ResumeSaved => {
                 self.resume.is_saving = false;
                 self.save_resume_if_due(shared, now);
+                if self.requests_are_held_back {
+                    self.request_all(shared, now);
+                }
             }
             DiskResult::Failed { error, bytes } => {
                 self.on_disk_failed(shared, job, bytes);
@@ -470,6 +476,9 @@ impl Torrent {
             self.complete_file_if_whole(shared, file);
         }
         self.check_completion(shared, now);
+        if self.requests_are_held_back {
+            self.request_all(shared, now);
+        }
     }
 
     fn lose_interest_in(&mut self, shared: &mut Shared, now: Instant, piece: PieceIndex) {

@@ -19,6 +19,7 @@ use super::error::{changed, disk_error};
 use super::files::{NamedFiles, StoredFile};
 use super::folder::{Access, Existing, Folder, lock};
 use super::survey::{Past, Seen, Standing, sort_pieces, survey};
+use super::unsaved::unsaved_pieces;
 use super::{
     ConflictReason, Name, PrepareMode, PrepareOptions, Prepared, Storage, StorageError, seed,
 };
@@ -252,7 +253,10 @@ impl Deciding<'_> {
         checking: &mut Checking<'_>,
     ) -> Result<(Bitfield, Bitfield), StorageError> {
         let seen: Vec<Seen> = files.iter().map(|plan| plan.seen).collect();
-        let sorted = sort_pieces(self.content, self.past, &seen);
+        let mut sorted = sort_pieces(self.content, self.past, &seen);
+        for piece in unsaved_pieces(self.content, self.folder, &seen, &sorted.trusted) {
+            sorted.to_check.set(piece.get());
+        }
         let source = NamedFiles {
             content: self.content,
             folder: self.folder,

@@ -13,7 +13,7 @@ fn after_a_crash_in_the_same_boot_what_was_saved_is_trusted_without_reading() {
 }
 
 #[test]
-fn what_was_written_after_the_last_save_is_not_claimed_and_the_rest_stays() {
+fn what_was_written_after_the_last_save_is_checked_and_the_rest_is_not_read() {
     let fixture = folder();
     let mut prepared = fixture.download().unwrap();
     write(&fixture, &mut prepared, &[0]);
@@ -23,8 +23,23 @@ fn what_was_written_after_the_last_save_is_not_claimed_and_the_rest_stays() {
     drop(prepared);
     std::fs::write(state_path(&fixture), saved).unwrap();
     let (prepared, checked) = prepare_counting(&fixture);
+    assert_eq!(pieces(&prepared.resume.written), [0, 1]);
+    assert_eq!(checked, 16 * KIB as u64);
+}
+
+#[test]
+fn what_was_half_written_after_the_last_save_is_not_believed() {
+    let fixture = folder();
+    let mut prepared = fixture.download().unwrap();
+    write(&fixture, &mut prepared, &[0]);
+    let saved = std::fs::read(state_path(&fixture)).unwrap();
+    write(&fixture, &mut prepared, &[1]);
+    drop(prepared);
+    std::fs::write(state_path(&fixture), saved).unwrap();
+    let opened = File::options().write(true).open(fixture.path("t/a.part"));
+    std::os::unix::fs::FileExt::write_all_at(&opened.unwrap(), &[0; KIB], 20 * KIB as u64).unwrap();
+    let (prepared, _) = prepare_counting(&fixture);
     assert_eq!(pieces(&prepared.resume.written), [0]);
-    assert_eq!(checked, 0);
 }
 
 #[test]
