@@ -211,6 +211,8 @@ fn on_a_disk_of_one_mebibyte() {
     rig.submit(DiskOp::Forget { piece: index });
     rig.give_all(piece);
     rig.expect_good(piece);
+    // In no resume data, but in the file.
+    resume.written.set(piece);
     let Rig { disk, fixture, .. } = rig;
     drop(disk);
     let prepared = fixture.download().unwrap();
