@@ -145,10 +145,6 @@ fn bad_torrents() -> BTreeMap<&'static str, Vec<u8>> {
         ("too few digests", replaced("i5e", "i50000e")),
         ("too many digests", replaced("i5e", "i0e")),
         ("no name", replaced("4:name1:x", "4:nama1:x")),
-        (
-            "a length and files",
-            hostile("5:filesld6:lengthi5e4:pathl1:yeee6:lengthi5e4:name1:x"),
-        ),
         ("no files", hostile("5:filesle4:name1:x")),
         (
             "a file without a path",

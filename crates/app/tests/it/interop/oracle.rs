@@ -23,7 +23,7 @@ const NAMES: [&str; 10] = ["a", "a b", "a-b", "a.b", "B", "b", "é", "日本", "
 fn make_tree(path: &Path, seed: u64) {
     let mut rng = Rng::new(seed);
     let mut data = Data::new(seed);
-    if seed % 5 == 0 {
+    if seed.is_multiple_of(5) {
         data.file(path, 1 + rng.below(3_000_000));
         return;
     }

@@ -63,7 +63,7 @@ impl Share {
         assert_same(&self.source.join(self.name), &self.target.join(self.name));
     }
 
-    fn from_libtorrent(&self, libtorrent: &Libtorrent, dialler: Dialler) {
+    fn comes_from(&self, libtorrent: &Libtorrent, dialler: Dialler) {
         let (get, _seed) = match dialler {
             Dialler::Us => {
                 let mut seed = libtorrent.seed(&self.torrent, &self.source, &[]);
@@ -91,7 +91,7 @@ impl Share {
         self.assert_same();
     }
 
-    fn to_libtorrent(&self, libtorrent: &Libtorrent, dialler: Dialler) {
+    fn goes_to(&self, libtorrent: &Libtorrent, dialler: Dialler) {
         let (mut seed, mut leech) = match dialler {
             Dialler::Us => {
                 let mut leech = libtorrent.leech(&self.torrent, &self.target, &[]);
@@ -126,7 +126,7 @@ fn a_file_comes_from_a_libtorrent_that_we_dial() {
     let Some(libtorrent) = Libtorrent::find("a file from libtorrent, we dial") else {
         return;
     };
-    Share::file().from_libtorrent(&libtorrent, Dialler::Us);
+    Share::file().comes_from(&libtorrent, Dialler::Us);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_file_comes_from_a_libtorrent_that_dials_us() {
     let Some(libtorrent) = Libtorrent::find("a file from libtorrent, it dials") else {
         return;
     };
-    Share::file().from_libtorrent(&libtorrent, Dialler::Libtorrent);
+    Share::file().comes_from(&libtorrent, Dialler::Libtorrent);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_file_goes_to_a_libtorrent_that_we_dial() {
     let Some(libtorrent) = Libtorrent::find("a file to libtorrent, we dial") else {
         return;
     };
-    Share::file().to_libtorrent(&libtorrent, Dialler::Us);
+    Share::file().goes_to(&libtorrent, Dialler::Us);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_file_goes_to_a_libtorrent_that_dials_us() {
     let Some(libtorrent) = Libtorrent::find("a file to libtorrent, it dials") else {
         return;
     };
-    Share::file().to_libtorrent(&libtorrent, Dialler::Libtorrent);
+    Share::file().goes_to(&libtorrent, Dialler::Libtorrent);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_thousand_files_come_from_a_libtorrent_that_we_dial() {
     let Some(libtorrent) = Libtorrent::find("a folder from libtorrent, we dial") else {
         return;
     };
-    Share::folder().from_libtorrent(&libtorrent, Dialler::Us);
+    Share::folder().comes_from(&libtorrent, Dialler::Us);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_thousand_files_come_from_a_libtorrent_that_dials_us() {
     let Some(libtorrent) = Libtorrent::find("a folder from libtorrent, it dials") else {
         return;
     };
-    Share::folder().from_libtorrent(&libtorrent, Dialler::Libtorrent);
+    Share::folder().comes_from(&libtorrent, Dialler::Libtorrent);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_thousand_files_go_to_a_libtorrent_that_we_dial() {
     let Some(libtorrent) = Libtorrent::find("a folder to libtorrent, we dial") else {
         return;
     };
-    Share::folder().to_libtorrent(&libtorrent, Dialler::Us);
+    Share::folder().goes_to(&libtorrent, Dialler::Us);
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_thousand_files_go_to_a_libtorrent_that_dials_us() {
     let Some(libtorrent) = Libtorrent::find("a folder to libtorrent, it dials") else {
         return;
     };
-    Share::folder().to_libtorrent(&libtorrent, Dialler::Libtorrent);
+    Share::folder().goes_to(&libtorrent, Dialler::Libtorrent);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -153,7 +153,7 @@ fn digests_of(path: &Path) -> BTreeMap<PathBuf, String> {
     }
 }
 
-pub fn sha256(path: &Path) -> String {
+fn sha256(path: &Path) -> String {
     let mut file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut hasher = Sha256::new();
     let mut some = vec![0; PATTERN_BYTES];
@@ -165,6 +165,34 @@ pub fn sha256(path: &Path) -> String {
             Err(error) => panic!("{}: {error}", path.display()),
         }
     }
+    hex(hasher)
+}
+
+/// SHA-256 of a file that is nearly all zeros: of its length, and of every stretch that is not
+/// zero, with its offset. Holes are not read.
+pub fn sparse_sha256(path: &Path) -> String {
+    let file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let len = file.metadata().unwrap().len();
+    let mut hasher = Sha256::new();
+    hasher.update(len.to_le_bytes());
+    let zeros = vec![0; PATTERN_BYTES];
+    let mut some = zeros.clone();
+    let step = PATTERN_BYTES as u64;
+    let mut at = 0;
+    while let Ok(data) = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at)) {
+        let start = data / step * step;
+        let count = usize::try_from((len - start).min(step)).unwrap();
+        file.read_exact_at(&mut some[..count], start).unwrap();
+        if some[..count] != zeros[..count] {
+            hasher.update(start.to_le_bytes());
+            hasher.update(&some[..count]);
+        }
+        at = start + step;
+    }
+    hex(hasher)
+}
+
+fn hex(hasher: Sha256) -> String {
     hasher
         .finalize()
         .iter()
@@ -174,13 +202,12 @@ pub fn sha256(path: &Path) -> String {
 
 /// A file of `len` bytes that are all zero, without space on the disk.
 pub fn sparse(path: &Path, len: u64) -> File {
-    let mut file = File::options()
+    let file = File::options()
         .create_new(true)
         .read(true)
         .write(true)
         .open(path)
         .unwrap();
     file.set_len(len).unwrap();
-    file.seek(SeekFrom::Start(0)).unwrap();
     file
 }
