@@ -163,6 +163,9 @@ fn a_queue_of_requests_does_not_get_around_the_bound_of_an_allowed_piece() {
         ..Config::default()
     };
     let mut rig = Rig::with(20, config, full(20), Vec::new());
+    for _ in 0..4 {
+        rig.peer(&"x".repeat(19));
+    }
     let peer = rig.peer("");
     let piece = rig
         .sent(peer)
