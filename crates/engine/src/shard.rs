@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use dunlin_metainfo::{BLOCK_LEN, InfoHash, Layout, Run};
 use dunlin_proto::buf::{BlockBuf, BufPool};
@@ -47,6 +48,7 @@ pub struct Shard {
     tasks: VecDeque<Task>,
     /// What the session is to hear when it is done with what it is doing.
     events: VecDeque<Event>,
+    next_stall_check: Instant,
 }
 
 /// Something that only the host can do.
@@ -109,6 +111,8 @@ struct Peer {
     stream: PeerStream,
     /// The socket takes no more bytes for now.
     blocked: bool,
+    /// When the socket last took bytes, or there were none to take.
+    taken_at: Instant,
     /// It stands in `readers`.
     is_reader: bool,
 }
@@ -130,6 +134,7 @@ impl Shard {
             dirty: BTreeSet::new(),
             tasks: VecDeque::new(),
             events: VecDeque::new(),
+            next_stall_check: now,
         }
     }
 
@@ -169,6 +174,7 @@ impl Shard {
             torrent,
             stream,
             blocked: false,
+            taken_at: now,
             is_reader: false,
         };
         self.peers.insert(peer, entry);
@@ -224,6 +230,9 @@ impl Shard {
             return;
         };
         entry.blocked = blocked;
+        if n > 0 {
+            entry.taken_at = now;
+        }
         let mut served = Vec::new();
         entry.stream.sent(n, &mut self.sending, &mut served);
         let layout = entry.stream.layout();
@@ -299,6 +308,10 @@ impl Shard {
     pub fn tick(&mut self, now: Instant) {
         self.session.tick(now);
         self.drain(now);
+        if now >= self.next_stall_check {
+            self.next_stall_check = now + STALL_CHECK;
+            self.close_stalled(now);
+        }
     }
 
     pub fn deadline(&self) -> Option<Instant> {
@@ -521,6 +534,23 @@ impl Shard {
         self.drain(now);
     }
 
+    /// Whoever asks and never reads would keep buffers from those who do.
+    fn close_stalled(&mut self, now: Instant) {
+        let timeout = self.session.config().peer_timeout;
+        let mut stalled = Vec::new();
+        for (&peer, entry) in &mut self.peers {
+            if entry.stream.is_flushed() {
+                entry.taken_at = now;
+            } else if now.since(entry.taken_at) >= timeout {
+                stalled.push(peer);
+            }
+        }
+        for peer in stalled {
+            self.hang_up(peer, CloseReason::Io("it reads nothing".to_owned()));
+        }
+        self.drain(now);
+    }
+
     fn queue_read(&mut self, peer: PeerKey) {
         if let Some(entry) = self.peers.get_mut(&peer)
             && !entry.is_reader
@@ -584,6 +614,9 @@ fn give_all(pool: &mut BufPool, bufs: Vec<BlockBuf>) {
 
 /// One part in this many of the ceiling is for blocks that are being sent.
 const SENDING_SHARE: usize = 4;
+
+/// How often stalled sockets are looked for. The session ticks as often while it has peers.
+const STALL_CHECK: Duration = Duration::from_secs(1);
 
 /// Buffers that each share has at least, however low the ceiling.
 const BUFFERS_MIN: usize = 16;

@@ -1,7 +1,6 @@
 //! Shards that talk to each other through byte queues, with disks in memory.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use dunlin_metainfo::{FileSpan, PeerId, Sha1Digest};
 use dunlin_proto::peer::Request;
@@ -339,6 +338,40 @@ fn garbage_ends_the_connection_and_the_session_hears_of_it() {
     let snapshot = pair.b.shard.snapshot(TORRENT, pair.now).unwrap();
     assert!(snapshot.peers.is_empty());
     assert_eq!(pair.b.shard.buffer_bytes(), 0);
+}
+
+#[test]
+fn a_peer_that_asks_and_never_reads_does_not_keep_its_buffers() {
+    let seed = Node::new(1, LEN, true, &Config::default());
+    let leech = Node::new(2, LEN, false, &Config::default());
+    let mut pair = Pair::connect(leech, seed);
+    for _ in 0..4 {
+        pair.step(40_000);
+    }
+    let Pair { b, now, .. } = &mut pair;
+    let mut said = Vec::new();
+    for piece in 0..8 {
+        let (begin, len) = (0, BLOCK_LEN);
+        Message::Request(Request { piece, begin, len }).encode(&mut said);
+    }
+    for second in 0.. {
+        Message::KeepAlive.encode(&mut said);
+        b.receive(*now, &mut said.drain(..).collect());
+        b.shard.flush(*now);
+        b.run_tasks(*now);
+        b.shard.tick(*now);
+        b.run_tasks(*now);
+        if second == 1 {
+            assert!(b.shard.sending.out() > 0);
+        }
+        if !b.open {
+            assert!((100..=130).contains(&second), "closed after {second} s");
+            break;
+        }
+        assert!(second < 200, "it still holds {}", b.shard.buffer_bytes());
+        *now += Duration::from_secs(1);
+    }
+    assert_eq!(b.shard.sending.out(), 0);
 }
 
 #[test]
