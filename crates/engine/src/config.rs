@@ -53,8 +53,6 @@ pub struct Config {
     pub keep_alive_interval: Duration,
     /// Neither side interested for this long: the connection is closed.
     pub inactivity_timeout: Duration,
-    /// Announce interval when the tracker names none.
-    pub announce_interval: Duration,
     /// Peers asked of a tracker.
     pub num_want: u32,
     pub limits: RateLimits,
@@ -94,7 +92,6 @@ impl Default for Config {
             peer_timeout: Duration::from_secs(120),
             keep_alive_interval: Duration::from_secs(100),
             inactivity_timeout: Duration::from_secs(600),
-            announce_interval: Duration::from_secs(1800),
             num_want: 100,
             limits: RateLimits::default(),
             resume_bytes_max: 4 * 1024 * 1024,

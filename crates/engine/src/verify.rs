@@ -15,8 +15,8 @@ use crate::event::PeerAddr;
 /// first came from one peer, so that peer is proven guilty without a comparison.
 const ATTEMPTS_MAX: usize = 4;
 
-/// Pieces under suspicion at once. Beyond that the oldest suspicion is dropped: liars get away
-/// with it once, memory does not grow.
+/// Pieces under suspicion at once. Beyond that the suspicion of the lowest piece is dropped: liars
+/// get away with it once, memory does not grow.
 const SUSPECTS_MAX: usize = 64;
 
 #[derive(Debug, Default)]
