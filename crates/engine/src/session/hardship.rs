@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use dunlin_metainfo::{Bitfield, Block};
-use dunlin_proto::peer::{Message, Request};
+use dunlin_proto::peer::{Message, Request, Reserved};
 
 use super::rig::{BLOCK, Rig, TORRENT, request_of};
 use crate::alert::Alert;
 use crate::command::Command;
 use crate::config::{Config, RateLimits};
 use crate::event::{
-    Action, DiskError, DiskErrorKind, DiskOp, DiskResult, Event, PeerAddr, PeerKey, PeerSource,
-    TrackerFailure,
+    Action, Direction, DiskError, DiskErrorKind, DiskOp, DiskResult, Event, PeerAddr, PeerKey,
+    PeerSource, TrackerFailure,
 };
 use crate::reason::CloseReason;
 use crate::resume::Resume;
@@ -191,6 +191,56 @@ fn a_queue_of_requests_does_not_get_around_the_bound_of_an_allowed_piece() {
         }
     }
     assert_eq!(blocks, 8, "twice the four blocks of the piece");
+}
+
+#[test]
+fn a_piece_that_the_torrent_has_not_ends_the_connection_whoever_names_it() {
+    for message in [
+        Message::Have { piece: 3 },
+        Message::SuggestPiece { piece: u32::MAX },
+        Message::AllowedFast { piece: 3 },
+    ] {
+        let mut rig = Rig::new(3, Config::default());
+        let peer = rig.peer("...");
+        rig.hear(peer, message.clone());
+        assert!(rig.is_closed(peer), "{message:?}");
+    }
+}
+
+#[test]
+fn a_bitfield_of_a_wrong_size_or_with_spare_bits_ends_the_connection() {
+    for bits in [vec![], vec![0b1110_0000, 0], vec![0b1111_0000]] {
+        let mut rig = Rig::new(3, Config::default());
+        let peer = rig.connect(9, Reserved::OURS, Direction::Incoming);
+        rig.hear(peer, Message::Bitfield(bits.clone()));
+        assert!(rig.is_closed(peer), "{bits:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_pours_out_what_nobody_asked_for_is_closed() {
+    let mut rig = Rig::new(3, Config::default());
+    let peer = rig.peer("xxx");
+    let mut blocks = 0;
+    while !rig.is_closed(peer) {
+        rig.tell(Event::Unrequested { peer, len: BLOCK });
+        blocks += 1;
+        assert!(blocks <= 257, "more than 4 MiB");
+    }
+}
+
+#[test]
+fn a_peer_that_floods_a_full_queue_is_closed() {
+    let mut rig = Rig::seed(4, Config::default());
+    let peer = rig.peer("");
+    rig.hear(peer, Message::Interested);
+    let mut asked = 0;
+    while !rig.is_closed(peer) {
+        ask(&mut rig, peer, asked % 4, asked / 4 % 4);
+        asked += 1;
+        assert!(asked < 6_000, "queue and refusals have a bound");
+    }
+    assert!(asked > 2_000, "a full queue alone is no offence");
 }
 
 // Disks that fail and come back.
