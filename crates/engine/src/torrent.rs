@@ -450,15 +450,19 @@ impl Torrent {
         }));
     }
 
-    /// Stops the transfer until a [`Command::Resume`](crate::command::Command::Resume).
+    /// Stops the transfer until a [`Command::Resume`](crate::command::Command::Resume). While it
+    /// ends anyway there is only something to tell: what was complete may not be durable.
     fn fail(&mut self, shared: &mut Shared, now: Instant, error: DiskError) {
-        if matches!(self.state, TorrentState::Failed(_) | TorrentState::Stopping) {
+        if matches!(self.state, TorrentState::Failed(_)) {
             return;
         }
         shared.alert(Alert::DiskFailed {
             torrent: self.key,
             error: error.clone(),
         });
+        if self.is_stopping() {
+            return;
+        }
         self.state = TorrentState::Failed(error);
         for key in self.peers.keys().copied().collect::<Vec<_>>() {
             self.cancel_requests(shared, key);

@@ -840,3 +840,36 @@ fn a_peer_that_dialled_us_and_told_where_it_listens_is_not_dialled() {
     rig.wait(Duration::from_secs(60));
     assert_eq!(dialled(&mut rig), [listens], "now it may be dialled");
 }
+
+#[test]
+fn a_disk_that_fails_at_the_very_end_is_told_too() {
+    let mut rig = Rig::new(1, Config::default());
+    rig.disk_is_honest = false;
+    let peer = rig.peer("x");
+    unchoke(&mut rig, peer);
+    for index in 0..4 {
+        rig.receive(peer, rig.block(0, index));
+    }
+    let mut sync = None;
+    while let Some(job) = rig.jobs.pop() {
+        if matches!(job.op, DiskOp::Sync) {
+            sync = Some(job.id);
+        } else {
+            rig.answer_well(job);
+        }
+    }
+    rig.tell(Event::Command(Command::Remove { torrent: TORRENT }));
+    let error = DiskError {
+        kind: DiskErrorKind::Other,
+        path: "data".into(),
+        message: "input/output error".into(),
+    };
+    let result = DiskResult::Failed {
+        error: error.clone(),
+        bytes: 0,
+    };
+    rig.answer(sync.expect("what is complete is synced"), result);
+    let told =
+        |alert: &Alert| matches!(alert, Alert::DiskFailed { error: told, .. } if *told == error);
+    assert!(rig.alerts.iter().any(told), "{:?}", rig.alerts);
+}

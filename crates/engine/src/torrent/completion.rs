@@ -103,8 +103,10 @@ impl Torrent {
         self.peer_list.set_seeding(true);
         if self.stats.downloaded > 0 {
             self.announcer.completed(now);
-            self.sync(shared);
         }
+        // An earlier run may have left names that are not durable, and resume data: what that
+        // says of a complete torrent must not outlive it.
+        self.sync(shared);
         let summary = Box::new(self.summary(now));
         shared.alert(Alert::Complete {
             torrent: self.key,
