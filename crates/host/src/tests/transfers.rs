@@ -61,6 +61,34 @@ fn whoever_stops_at_once_leaves_no_resume_data_of_a_complete_folder() {
     assert_eq!(names, ["things"]);
 }
 
+/// All pieces came, then somebody's file had the name: the next run only has to rename.
+#[test]
+fn what_an_earlier_run_brought_is_named_and_leaves_no_resume_data() {
+    let (share, dir) = (Share::file(LEN), tempfile::tempdir().unwrap());
+    let leech = Node::leech(&share, dir.path(), Setup::default());
+    let thing = dir.path().join("thing.bin");
+    fs::write(&thing, "mine").unwrap();
+    let _seed = Node::seed(&share, peers(&[&leech]));
+    leech.wait(|alert| matches!(alert, Alert::DiskFailed { .. }).then_some(()));
+    leech.handle.shutdown();
+    fs::remove_file(&thing).unwrap();
+
+    let again = Node::leech(&share, dir.path(), Setup::default());
+    assert_eq!(again.wait_complete().downloaded, 0);
+    again.handle.shutdown();
+    share.assert_same(dir.path());
+    let names = fs::read_dir(dir.path()).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["thing.bin"]);
+
+    // Nothing of the past is believed of a file that was edited since.
+    let mut bytes = fs::read(&thing).unwrap();
+    bytes[LEN / 2] ^= 1;
+    fs::write(&thing, bytes).unwrap();
+    let edited = prepared(&share.torrent, dir.path(), DOWNLOAD).unwrap();
+    assert!(!edited.resume.written.is_full());
+}
+
 #[test]
 fn an_empty_file_is_complete_at_once() {
     let (share, dir) = (Share::file(0), tempfile::tempdir().unwrap());
