@@ -117,7 +117,7 @@ pub const ALL: &[Scenario] = &[
 /// A random misfortune for nearly everybody; the seed alone stays honest, up and whole, so that all
 /// can finish in the end.
 fn storm(peers: u32, seed: u64) -> Swarm {
-    let mut rng = Rng::new(seed ^ 0x7374_6f72_6d);
+    let mut rng = Rng::new(seed ^ 0x0073_746f_726d);
     let piece_len = [32, 64, 100, 256][rng.index(4)] * KIB;
     let bytes = 1 + rng.below(12 << 20);
     let files = [bytes / 3, rng.below(50_000), bytes];

@@ -36,7 +36,9 @@ impl World {
                 self.nodes[node.index()].mind = Mind::Script(script);
                 self.tracker.register(node, 0);
                 if dials {
-                    let targets = self.tracker.some_peers(node, &mut self.rng, HOSTILE_DIALS);
+                    let mut targets = self.tracker.some_peers(node, &mut self.rng, HOSTILE_DIALS);
+                    // Among themselves they would only cost time.
+                    targets.retain(|&target| self.is_honest(target));
                     for target in targets {
                         self.dial_from(node, PeerAddr::Tcp(listen_addr(target)));
                     }
