@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::fixture::{Done, PATIENCE, Running, Sandbox, Words, wait};
@@ -415,4 +416,48 @@ fn an_unrelated_file_in_the_way_is_never_touched() {
         assert_eq!(fs::metadata(&other).unwrap().modified().unwrap(), before);
         fs::remove_file(other).unwrap();
     }
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_the_next_run_goes_on() {
+    const SCRIPT: &str = r#"
+        mount -t tmpfs -o size=4m tmpfs target && head -c 3M /dev/zero > target/ballast || exit 99
+        get() { "$0" get thing.torrent -d target --listen 127.0.0.1:0 --peer "$1" --timeout 60s; }
+        get "$1"
+        echo "first $?"
+        rm target/ballast
+        get "$1" || exit
+        cp target/thing.bin .
+    "#;
+    let case = Case::new();
+    let (mut seed, addr) = case.seed();
+    // A mount of its own: it ends with the process.
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--map-root-user", "--mount", "sh", "-c", SCRIPT]);
+    unshare
+        .arg(env!("CARGO_BIN_EXE_dunlin"))
+        .arg(&addr)
+        .current_dir(case.sandbox.path(""));
+    let child = unshare
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let done = child.map(|child| wait(child, PATIENCE));
+    let done = match done {
+        Ok(done) if done.stdout.contains("first") => done.expect(0),
+        other => {
+            return skip(
+                "a full disk",
+                &format!("no small disk can be mounted: {other:?}"),
+            );
+        }
+    };
+    assert!(done.stdout.starts_with("first 5\n"), "{done:?}");
+    let error = done.error();
+    for word in ["target/thing.bin.part", "no space left", "free some space"] {
+        assert!(error.contains(word), "{word:?} is not in {error:?}");
+    }
+    assert_same(&case.source.join(NAME), &case.sandbox.path(NAME));
+    seed.interrupt().expect(0);
 }

@@ -146,3 +146,44 @@ fn a_leech_that_is_killed_midway_and_restarted_finishes() {
     swarm.assert_same(&shaky);
     swarm.stop();
 }
+
+/// A leech with the even pieces and a leech with the odd ones have everything between them.
+#[test]
+fn libtorrent_and_we_complete_each_other() {
+    let Some(libtorrent) = Libtorrent::find("two halves") else {
+        return;
+    };
+    const BYTES: u64 = 16 << 20;
+    let sandbox = Sandbox::new();
+    let (source, torrent) = (sandbox.dir("source"), sandbox.path("it.torrent"));
+    Data::new(22).file(&source.join(NAME), BYTES);
+    create(
+        &sandbox,
+        &source.join(NAME),
+        &torrent,
+        &[&"--piece-length", &"128K"],
+    );
+    let whole = std::fs::read(source.join(NAME)).unwrap();
+    let half = |target: &Path, parity: usize| {
+        let mut bytes = whole.clone();
+        for (index, piece) in bytes.chunks_mut(PIECE_BYTES as usize).enumerate() {
+            if index % 2 == parity {
+                piece.fill(0);
+            }
+        }
+        std::fs::write(target.join(NAME), bytes).unwrap();
+    };
+    let (ours, theirs) = (sandbox.dir("ours"), sandbox.dir("theirs"));
+    half(&ours, 0);
+    half(&theirs, 1);
+    let mut get = get(&sandbox, &torrent, &ours, &[&"--seed", &"forever"]);
+    let mut leech = libtorrent.leech(&torrent, &theirs, &[&"--peer", &get.addr()]);
+    let complete = get.wait_for("complete");
+    let finished = leech.wait_for("finished");
+    assert_eq!(number(&complete, "downloaded"), BYTES / 2);
+    assert_eq!(number(&finished, "downloaded"), BYTES / 2);
+    leech.interrupt().expect(0);
+    get.interrupt().expect(0);
+    assert_same(&source, &ours);
+    assert_same(&source, &theirs);
+}
