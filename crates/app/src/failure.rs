@@ -119,15 +119,19 @@ pub fn disk_failure(error: &DiskError) -> Failure {
     let advice = match error.kind {
         DiskErrorKind::Full => "; free some space and run the same command again",
         DiskErrorKind::Permission => "; choose another folder or change its mode",
-        DiskErrorKind::NotFound | DiskErrorKind::Exists | DiskErrorKind::Changed => {
+        DiskErrorKind::Exists => {
+            "; move it away and run the same command again, or replace it with --overwrite"
+        }
+        DiskErrorKind::NotFound | DiskErrorKind::Changed => {
             "; run the same command again, which checks what is there"
         }
         DiskErrorKind::Other => "",
     };
     let code = match error.kind {
-        DiskErrorKind::NotFound => Code::NotFound,
         DiskErrorKind::Exists => Code::Conflict,
-        DiskErrorKind::Full
+        // Nothing that the user named: it vanished while we used it.
+        DiskErrorKind::NotFound
+        | DiskErrorKind::Full
         | DiskErrorKind::Permission
         | DiskErrorKind::Changed
         | DiskErrorKind::Other => Code::Disk,

@@ -66,8 +66,7 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         if error.kind() == io::ErrorKind::AlreadyExists {
             exists(path)
         } else if error.kind() == io::ErrorKind::NotFound {
-            let line = format!("{}: the folder to write to does not exist", path.display());
-            Failure::new(Code::NotFound, line)
+            no_folder(path)
         } else {
             Failure::io(path, &error)
         }
@@ -86,6 +85,19 @@ fn write_and_link(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()>
             file.write_all(bytes)
         }
         result => result,
+    }
+}
+
+pub fn no_folder(path: &Path) -> Failure {
+    let line = format!("{}: the folder to write to does not exist", path.display());
+    Failure::new(Code::NotFound, line)
+}
+
+/// The folder that a file is in, or is to be in.
+pub fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
     }
 }
 

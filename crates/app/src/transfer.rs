@@ -428,6 +428,14 @@ impl Transfer {
             work.tell_progress(&self.plan.events)?;
         }
         self.host.shutdown();
+        for Notice { alert, .. } in notices.try_iter() {
+            // What was complete may turn out not to be durable.
+            if let Alert::DiskFailed { error, .. } = alert
+                && self.failed.is_empty()
+            {
+                self.failed.push(disk_failure(&error));
+            }
+        }
         outcome::tell(&self.plan, &self.works)?;
         let unfinished: Vec<&Work> = self.works.iter().filter(|w| w.is_unfinished()).collect();
         let why = match end {

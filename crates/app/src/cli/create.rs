@@ -32,6 +32,9 @@ pub fn run(args: Create, context: &Context) -> Result<(), Failure> {
     if output.symlink_metadata().is_ok() {
         return Err(torrent_maker::exists(&output));
     }
+    if !torrent_maker::folder_of(&output).is_dir() {
+        return Err(torrent_maker::no_folder(&output));
+    }
     let say = |line: &str| {
         if !context.global.quiet {
             screen::note(line);
@@ -62,10 +65,15 @@ pub fn run(args: Create, context: &Context) -> Result<(), Failure> {
     }
     let torrent = &made.torrent;
     say(&format!(
-        "{}: {} in {} files, info hash {}",
+        "{}: {} in {} {}, info hash {}",
         clean(&torrent.name),
         show_bytes(torrent.layout.bytes()),
         torrent.files.len(),
+        if torrent.files.len() == 1 {
+            "file"
+        } else {
+            "files"
+        },
         torrent.info_hash
     ));
     screen::out(&output.to_string_lossy())

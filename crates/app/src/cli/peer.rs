@@ -20,6 +20,7 @@ use crate::progress::Progress;
 use crate::quantity;
 use crate::settings::{self, Settings};
 use crate::signals::Interrupt;
+use crate::torrent_maker::folder_of;
 use crate::transfer::{self, Item, Plan};
 use crate::tree::Tree;
 use crate::{Context, content, data, options, screen, source, torrent_maker};
@@ -44,7 +45,7 @@ fn peer(args: &Peer, mut context: Context, events: &Events) -> Result<(), Failur
     context.config.add_file(&args.file)?;
     context.config.add_environment(crate::environment())?;
     args.swarm.add_to(&mut context.config)?;
-    let home = folder_of(&args.file);
+    let home = folder_of(&args.file).to_owned();
     let dir = args.dir.clone().unwrap_or_else(|| home.clone());
     if !dir.is_dir() {
         let line = format!("{}: no such folder; make it first", dir.display());
@@ -71,13 +72,6 @@ fn peer(args: &Peer, mut context: Context, events: &Events) -> Result<(), Failur
         events: events.clone(),
     };
     transfer::run(plan, vec![item], Vec::new())
-}
-
-fn folder_of(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        Some(_) | None => PathBuf::from("."),
-    }
 }
 
 fn listen(host: &str, port: u16) -> Result<SocketAddr, Failure> {
@@ -206,7 +200,7 @@ impl Job {
                         ),
                     ));
                 }
-                folder_of(file)
+                folder_of(file).to_owned()
             }
             None => self.dir.clone(),
         };
@@ -259,7 +253,7 @@ impl Job {
         }
         Ok(Item {
             torrent: Arc::new(made.torrent),
-            dir: folder_of(file),
+            dir: folder_of(file).to_owned(),
             mode: PrepareMode::Seed { check: false },
             wanted: Vec::new(),
         })
@@ -297,7 +291,7 @@ impl Job {
     }
 }
 
-/// Whether the data is all there and right.
+/// Whether the data is all there, right, and under its final names.
 fn is_whole(torrent: &Torrent, dir: &Path, quiet: bool) -> Result<bool, Failure> {
     let interrupt = Interrupt::install()?;
     let mut progress = Progress::new(quiet);
@@ -309,7 +303,9 @@ fn is_whole(torrent: &Torrent, dir: &Path, quiet: bool) -> Result<bool, Failure>
         interrupt.flag(),
     )
     .map_err(|error| data::storage_failure(torrent, &error))?;
-    Ok(report.bad_pieces == 0)
+    // What still has its unfinished name is for the download to name.
+    let is_named = |path: &Path| dir.join(path).is_file();
+    Ok(report.bad_pieces == 0 && report.files.iter().all(|file| is_named(&file.path)))
 }
 
 #[cfg(test)]

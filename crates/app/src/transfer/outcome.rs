@@ -55,7 +55,8 @@ fn ended(work: &Work, time: Duration) -> String {
     let Some(snapshot) = &work.snapshot else {
         return format!("ended: {what} in {time_shown}");
     };
-    let mean = |bytes: u64| show_rate((bytes as f64 / time.as_secs_f64().max(0.001)) as u64);
+    let mean = |bytes: u64| (bytes as f64 / time.as_secs_f64().max(0.001)) as u64;
+    let (down, up) = (mean(snapshot.downloaded), mean(snapshot.uploaded));
     let wasted = snapshot.duplicate + snapshot.failed_hash;
     let mut best: Vec<(u64, String)> = snapshot
         .peers
@@ -78,11 +79,12 @@ fn ended(work: &Work, time: Duration) -> String {
         "ended: {what} in {time_shown}; down {} (mean {}, peak {}), up {} (mean {}, peak {}); \
          useful {}, duplicate {}, failed {}; ratio {:.2}; best peers: {best}",
         show_bytes(snapshot.downloaded),
-        mean(snapshot.downloaded),
-        show_rate(work.peak.down),
+        show_rate(down),
+        // What is over in a moment has no second to peak in.
+        show_rate(work.peak.down.max(down)),
         show_bytes(snapshot.uploaded),
-        mean(snapshot.uploaded),
-        show_rate(work.peak.up),
+        show_rate(up),
+        show_rate(work.peak.up.max(up)),
         show_bytes(snapshot.downloaded.saturating_sub(wasted)),
         show_bytes(snapshot.duplicate),
         show_bytes(snapshot.failed_hash),

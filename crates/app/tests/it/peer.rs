@@ -268,3 +268,22 @@ fn a_peer_that_seeds_nothing_ends_when_it_is_complete() {
         &sandbox.path("two/data/thing.bin"),
     );
 }
+
+/// As a crash leaves it between the last piece and its name.
+#[test]
+fn a_folder_that_is_whole_but_not_named_yet_is_named_and_shared() {
+    let sandbox = Sandbox::new();
+    let first = sandbox.random("swarm/things/a", 50_000, 1);
+    sandbox.random("swarm/things/b", 50_000, 2);
+    let torrent = sandbox.path("swarm/things.torrent");
+    sandbox
+        .run("create", &[&sandbox.path("swarm/things"), &"-o", &torrent])
+        .expect(0);
+    fs::rename(&first, sandbox.path("swarm/things/a.part")).unwrap();
+    sandbox.write(
+        "swarm/swarm.toml",
+        b"[share]\nfile = \"things\"\nseed = \"none\"\n",
+    );
+    start(&sandbox, 0, None).finish().expect(0);
+    assert!(first.is_file());
+}

@@ -247,6 +247,31 @@ fn nobodys_file_is_destroyed() {
 }
 
 #[test]
+fn a_file_that_takes_the_name_meanwhile_is_kept_and_the_message_says_what_to_do() {
+    let sandbox = Sandbox::new();
+    let (_seed, addr) = seeded(&sandbox, 2_000_000, &["--up", "1M"]);
+    let (torrent, out) = (sandbox.path("thing.bin.torrent"), sandbox.path("out"));
+    let mut leech = sandbox.start(
+        "get",
+        &[
+            &torrent,
+            &"-d",
+            &out,
+            &"--listen",
+            &"127.0.0.1:0",
+            &"--peer",
+            &addr,
+        ],
+    );
+    leech.wait_for("piece");
+    sandbox.write("out/thing.bin", b"mine");
+    let done = leech.finish().expect(10);
+    assert!(done.error().contains("--overwrite"), "{}", done.stderr);
+    assert_eq!(std::fs::read(out.join("thing.bin")).unwrap(), b"mine");
+    assert!(out.join("thing.bin.part").is_file());
+}
+
+#[test]
 fn a_file_with_some_right_pieces_is_adopted() {
     let sandbox = Sandbox::new();
     let (mut seed, addr) = seeded(&sandbox, 200_000, &[]);
