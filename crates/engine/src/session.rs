@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use dunlin_metainfo::InfoHash;
+use dunlin_metainfo::{BLOCK_LEN, InfoHash};
 use dunlin_proto::rng::Rng;
 use dunlin_proto::time::Instant;
 
@@ -29,6 +29,9 @@ pub struct Session {
     /// The deadline of each torrent that has one, earliest first.
     timers: BTreeSet<(Instant, TorrentKey)>,
     timer_of: BTreeMap<TorrentKey, Instant>,
+    /// Who came first when several torrents wanted the same tokens or memory: next time the ones
+    /// after it do.
+    first_served: TorrentKey,
 }
 
 impl Session {
@@ -44,6 +47,7 @@ impl Session {
                 buffered: 0,
                 next_job: 0,
                 unchoked: 0,
+                starved: BTreeSet::new(),
                 dropped_events: 0,
             },
             torrents: BTreeMap::new(),
@@ -51,14 +55,15 @@ impl Session {
             peers: BTreeMap::new(),
             timers: BTreeSet::new(),
             timer_of: BTreeMap::new(),
+            first_served: TorrentKey(0),
         }
     }
 
     pub fn handle(&mut self, now: Instant, event: Event) {
-        let Some(key) = self.dispatch(now, event) else {
-            return;
-        };
-        self.after(now, key);
+        if let Some(key) = self.dispatch(now, event) {
+            self.after(now, key);
+        }
+        self.feed_starved(now);
     }
 
     /// What to do next. Call until `None` after each `handle` and `tick`.
@@ -72,9 +77,9 @@ impl Session {
     }
 
     pub fn tick(&mut self, now: Instant) {
-        while let Some(&(at, key)) = self.timers.first()
-            && at <= now
-        {
+        let due = self.timers.iter().take_while(|(at, _)| *at <= now);
+        let due: BTreeSet<TorrentKey> = due.map(|(_, key)| *key).collect();
+        for key in self.in_turn(&due) {
             if let Some(torrent) = self.torrents.get_mut(&key) {
                 torrent.tick(&mut self.shared, now);
             }
@@ -86,6 +91,7 @@ impl Session {
                 self.set_timer(key, Some(now + std::time::Duration::from_millis(1)));
             }
         }
+        self.feed_starved(now);
     }
 
     pub fn torrent_by_info_hash(&self, info_hash: &InfoHash) -> Option<TorrentKey> {
@@ -336,6 +342,36 @@ impl Session {
                 Some(key)
             }
         }
+    }
+
+    /// Memory that came free goes to the torrents that wait for it, each in turn the first.
+    fn feed_starved(&mut self, now: Instant) {
+        let room = self
+            .shared
+            .config
+            .buffer_bytes_max
+            .saturating_sub(self.shared.buffered);
+        if self.shared.starved.is_empty() || room < u64::from(BLOCK_LEN) {
+            return;
+        }
+        let starved = std::mem::take(&mut self.shared.starved);
+        for key in self.in_turn(&starved) {
+            if let Some(torrent) = self.torrents.get_mut(&key) {
+                torrent.request_all(&mut self.shared, now);
+                self.after(now, key);
+            }
+        }
+    }
+
+    /// The keys from the one after [`Session::first_served`] on, then the others.
+    fn in_turn(&mut self, keys: &BTreeSet<TorrentKey>) -> Vec<TorrentKey> {
+        let (early, late): (Vec<TorrentKey>, Vec<TorrentKey>) =
+            keys.iter().partition(|&&key| key <= self.first_served);
+        let turn: Vec<TorrentKey> = late.into_iter().chain(early).collect();
+        if turn.len() > 1 {
+            self.first_served = turn[0];
+        }
+        turn
     }
 
     /// Takes a torrent out when it is done, else notes when it wants to be woken.

@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) next_job: u64,
     /// Peers that we unchoke, over all torrents.
     pub(crate) unchoked: usize,
+    /// Torrents that would ask for more if there were memory.
+    pub(crate) starved: BTreeSet<TorrentKey>,
     pub(crate) dropped_events: u64,
 }
 

@@ -11,7 +11,7 @@ use crate::command::Command;
 use crate::config::{Config, RateLimits};
 use crate::event::{
     Action, Direction, DiskError, DiskErrorKind, DiskOp, DiskResult, Event, PeerAddr, PeerKey,
-    PeerSource, TrackerFailure,
+    PeerSource, TorrentKey, TrackerFailure,
 };
 use crate::reason::CloseReason;
 use crate::resume::Resume;
@@ -416,5 +416,87 @@ fn a_peer_is_dialled_after_its_back_off_whatever_else_happens_then() {
                 "not dialled for {waited:?} with answers after {offset_ms} ms"
             );
         }
+    }
+}
+
+/// Blocks that each of two torrents gets in 20 s from a peer of its own.
+fn shares_of_two(config: Config, disk_is_honest: bool) -> [usize; 2] {
+    let mut rig = Rig::new(200, config);
+    let everything = "x".repeat(200);
+    let first = rig.peer(&everything);
+    rig.add(TorrentKey(2), Resume::empty(200), Vec::new());
+    let second = rig.peer(&everything);
+    rig.disk_is_honest = disk_is_honest;
+    let peers = [first, second];
+    for peer in peers {
+        rig.hear(peer, Message::Unchoke);
+    }
+    let mut blocks = [0; 2];
+    for _ in 0..100 {
+        rig.wait(Duration::from_millis(200));
+        for (peer, count) in peers.into_iter().zip(&mut blocks) {
+            for block in rig.requested(peer) {
+                *count += 1;
+                rig.receive(peer, block);
+            }
+        }
+        for job in std::mem::take(&mut rig.jobs) {
+            rig.answer_well(job);
+        }
+    }
+    blocks
+}
+
+#[test]
+fn two_torrents_share_the_download_limit() {
+    let limits = RateLimits {
+        down: Some(400_000),
+        up: None,
+    };
+    let [first, second] = shares_of_two(
+        Config {
+            limits,
+            ..Config::default()
+        },
+        true,
+    );
+    assert!(first + second > 400, "{first} and {second} blocks");
+    assert!(
+        first.min(second) * 5 >= first + second,
+        "{first} and {second} blocks"
+    );
+}
+
+#[test]
+fn two_torrents_share_the_memory() {
+    let config = Config {
+        buffer_bytes_max: 8 * u64::from(BLOCK),
+        ..Config::default()
+    };
+    let [first, second] = shares_of_two(config, false);
+    assert!(first > 100 && second > 100, "{first} and {second} blocks");
+    assert!(
+        first.min(second) * 5 >= first + second,
+        "{first} and {second} blocks"
+    );
+}
+
+#[test]
+fn messages_of_the_fast_extension_need_the_fast_extension() {
+    for message in [
+        Message::HaveAll,
+        Message::HaveNone,
+        Message::SuggestPiece { piece: 0 },
+        Message::AllowedFast { piece: 0 },
+        Message::RejectRequest(Request {
+            piece: 0,
+            begin: 0,
+            len: BLOCK,
+        }),
+    ] {
+        let mut rig = Rig::new(3, Config::default());
+        let peer = rig.connect(9, Reserved::default(), Direction::Incoming);
+        rig.hear(peer, message.clone());
+        assert!(rig.is_closed(peer), "{message:?}");
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Rig {
     pub(super) jobs: Vec<DiskJob>,
     /// Disk jobs are answered as they come, with every piece good.
     pub(super) disk_is_honest: bool,
+    /// Whose peers connect next.
+    pub(super) torrent: TorrentKey,
     next_peer: u64,
 }
 
@@ -67,12 +69,29 @@ impl Rig {
         trackers: Vec<Vec<String>>,
     ) -> Self {
         let layout = Arc::new(Layout::new(PIECE_LEN, files.iter().copied()).unwrap());
-        let pieces = layout.pieces();
         let now = Instant::from_micros(1_000_000);
+        let mut rig = Self {
+            session: Session::new(config, Rng::new(1), now),
+            layout,
+            now,
+            actions: Vec::new(),
+            alerts: Vec::new(),
+            jobs: Vec::new(),
+            disk_is_honest: true,
+            torrent: TORRENT,
+            next_peer: 1,
+        };
+        rig.add(TORRENT, resume, trackers);
+        rig
+    }
+
+    /// One more torrent of the same layout. Its peers are those that connect from now on.
+    pub(super) fn add(&mut self, torrent: TorrentKey, resume: Resume, trackers: Vec<Vec<String>>) {
+        self.torrent = torrent;
         let params = AddTorrent {
-            info_hash: InfoHash::new([7; 20]),
-            layout: Arc::clone(&layout),
-            piece_digests: vec![Sha1Digest::new([0; 20]); pieces as usize].into(),
+            info_hash: info_hash(torrent),
+            layout: Arc::clone(&self.layout),
+            piece_digests: vec![Sha1Digest::new([0; 20]); self.layout.pieces() as usize].into(),
             private: false,
             trackers,
             resume,
@@ -82,21 +101,10 @@ impl Rig {
             limits: RateLimits::default(),
             seed_when_complete: true,
         };
-        let mut rig = Self {
-            session: Session::new(config, Rng::new(1), now),
-            layout,
-            now,
-            actions: Vec::new(),
-            alerts: Vec::new(),
-            jobs: Vec::new(),
-            disk_is_honest: true,
-            next_peer: 1,
-        };
-        rig.tell(Event::Command(Command::Add {
-            torrent: TORRENT,
+        self.tell(Event::Command(Command::Add {
+            torrent,
             params: Box::new(params),
         }));
-        rig
     }
 
     pub(super) fn tell(&mut self, event: Event) {
@@ -143,7 +151,11 @@ impl Rig {
             DiskOp::SaveResume(_) => DiskResult::ResumeSaved,
             DiskOp::RemoveResume => DiskResult::ResumeRemoved,
         };
-        self.answer(job.id, result);
+        self.tell(Event::DiskDone {
+            job: job.id,
+            torrent: job.torrent,
+            result,
+        });
     }
 
     pub(super) fn answer(&mut self, job: JobId, result: DiskResult) {
@@ -173,14 +185,14 @@ impl Rig {
         let key = PeerKey(self.next_peer);
         self.next_peer += 1;
         let handshake = Handshake {
-            info_hash: InfoHash::new([7; 20]),
+            info_hash: info_hash(self.torrent),
             peer_id: PeerId::new([id; 20]),
             reserved,
         };
         let remote = addr(key);
         self.tell(Event::PeerConnected {
             peer: key,
-            torrent: TORRENT,
+            torrent: self.torrent,
             remote,
             direction,
             handshake,
@@ -246,6 +258,10 @@ impl Rig {
             .iter()
             .any(|action| matches!(action, Action::Close { peer: closed, .. } if *closed == peer))
     }
+}
+
+fn info_hash(torrent: TorrentKey) -> InfoHash {
+    InfoHash::new([torrent.0 as u8; 20])
 }
 
 pub(super) fn addr(peer: PeerKey) -> PeerAddr {

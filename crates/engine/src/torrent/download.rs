@@ -26,7 +26,7 @@ const UNREQUESTED_MAX: u64 = 4 * 1024 * 1024;
 impl Torrent {
     /// Asks every peer that has room, beginning after the one that was asked last when something
     /// ran out: nobody is favoured by the order of keys.
-    pub(super) fn request_all(&mut self, shared: &mut Shared, now: Instant) {
+    pub(crate) fn request_all(&mut self, shared: &mut Shared, now: Instant) {
         if self.state != TorrentState::Downloading {
             return;
         }
@@ -36,7 +36,7 @@ impl Torrent {
             self.peers.keys().partition(|&&key| key <= after);
         for key in late.into_iter().chain(early) {
             self.request_from(shared, key, now);
-            if self.requests_are_held_back {
+            if self.requests_are_held_back || shared.starved.contains(&self.key) {
                 return;
             }
             self.request_after = key;
@@ -91,7 +91,11 @@ impl Torrent {
         let memory = config.buffer_bytes_max.saturating_sub(shared.buffered) / block;
         let disk_is_behind = self.unjudged_bytes > config.unjudged_bytes_max
             || self.resume.unsaved_bytes > config.unsaved_bytes_max;
-        if memory == 0 || disk_is_behind {
+        if memory == 0 {
+            shared.starved.insert(self.key);
+            return 0;
+        }
+        if disk_is_behind {
             self.requests_are_held_back = true;
             return 0;
         }
@@ -370,7 +374,8 @@ impl Torrent {
             self.unjudged_bytes -= u64::from(self.layout.piece_len(piece));
         }
         match result {
-            DiskResult::Written { bytes } => self.on_written(shared, now, bytes),
+            // The session shares the memory out again among those who starve.
+            DiskResult::Written { bytes } => shared.buffered -= u64::from(bytes),
             DiskResult::Good {
                 piece,
                 block_digests,
@@ -404,13 +409,6 @@ impl Torrent {
                 self.on_disk_failed(shared, job, bytes);
                 self.fail(shared, now, error);
             }
-        }
-    }
-
-    fn on_written(&mut self, shared: &mut Shared, now: Instant, bytes: u32) {
-        shared.buffered -= u64::from(bytes);
-        if self.requests_are_held_back {
-            self.request_all(shared, now);
         }
     }
 

@@ -50,6 +50,7 @@ impl Torrent {
         key: PeerKey,
         message: Message,
     ) -> Result<(), Violation> {
+        self.check_negotiated(key, &message)?;
         match message {
             Message::KeepAlive | Message::Port(_) => {}
             Message::Choke => self.on_choke(shared, now, key),
@@ -92,6 +93,38 @@ impl Torrent {
             Message::Extended { id, payload } => self.on_extended(now, key, id, &payload)?,
         }
         Ok(())
+    }
+
+    /// BEP 6: a peer that sends its messages without having offered them is closed.
+    fn check_negotiated(&self, key: PeerKey, message: &Message) -> Result<(), Violation> {
+        let has_fast = self
+            .peers
+            .get(&key)
+            .is_some_and(|peer| peer.reserved.fast());
+        match message {
+            Message::SuggestPiece { .. }
+            | Message::HaveAll
+            | Message::HaveNone
+            | Message::RejectRequest(_)
+            | Message::AllowedFast { .. } => {
+                if has_fast {
+                    Ok(())
+                } else {
+                    Err(Violation::NotNegotiated)
+                }
+            }
+            Message::KeepAlive
+            | Message::Choke
+            | Message::Unchoke
+            | Message::Interested
+            | Message::NotInterested
+            | Message::Have { .. }
+            | Message::Bitfield(_)
+            | Message::Request(_)
+            | Message::Cancel(_)
+            | Message::Port(_)
+            | Message::Extended { .. } => Ok(()),
+        }
     }
 
     fn on_have(&mut self, shared: &mut Shared, now: Instant, key: PeerKey, piece: PieceIndex) {
