@@ -58,7 +58,7 @@ impl Server {
         let server_loop = Loop::new(config, poll, listeners, Arc::clone(&stopping))?;
         let thread = std::thread::Builder::new().name("tracker".to_owned());
         let thread = thread.spawn(move || server_loop.run())?;
-        tracing::info!(%addr, "tracker listens");
+        tracing::debug!(%addr, "tracker listens");
         Ok(Self {
             addr,
             stopping,
@@ -188,9 +188,7 @@ impl Loop {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
-                    // Out of file descriptors, mostly: the next sweep tries again.
-                    tracing::warn!(%error, "tracker cannot accept");
-                    self.close_most_silent();
+                    self.on_exhausted(&error);
                     return;
                 }
             };
@@ -203,6 +201,20 @@ impl Loop {
             let connection = Connection::new(stream, from, Instant::now() + self.config.timeout);
             self.open(token, connection);
         }
+    }
+
+    /// Out of file descriptors, mostly. So many connections are too many from now on: with one
+    /// fewer there is always a descriptor for the next, and the most silent gives way to it. The
+    /// next sweep accepts whoever waits.
+    fn on_exhausted(&mut self, error: &io::Error) {
+        let connections = self.connections.len();
+        if connections <= 1 {
+            tracing::debug!(%error, "tracker cannot accept");
+            return;
+        }
+        self.config.connections_max = connections - 1;
+        tracing::warn!(%error, "no more than {} connections from now on", connections - 1);
+        self.close_most_silent();
     }
 
     fn open(&mut self, token: Token, mut connection: Connection) {

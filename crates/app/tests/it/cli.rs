@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::fixture::{Done, PATIENCE, Sandbox, names, wait};
+use crate::fixture::{Done, PATIENCE, Running, Sandbox, names, wait};
 
 const LOOPBACK: &str = "127.0.0.1:0";
 
@@ -359,6 +360,36 @@ fn a_tracker_serves_until_it_is_interrupted() {
     let done = sandbox.run("tracker", &[&"--http", &addr]).expect(10);
     assert!(done.error().contains(addr), "{}", done.stderr);
     tracker.interrupt().expect(0);
+}
+
+#[test]
+fn a_tracker_without_descriptors_left_answers_and_says_so_once() {
+    let sandbox = Sandbox::new();
+    let program = env!("CARGO_BIN_EXE_dunlin");
+    let line = format!("ulimit -n 40; exec {program} tracker --http 127.0.0.1:0 --json-lines");
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .args(["-c", &line])
+        .current_dir(sandbox.path(""))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut tracker = Running::new(shell.spawn().unwrap());
+    let addr = tracker.addr();
+    let silent: Vec<TcpStream> = (0..100)
+        .map(|_| TcpStream::connect(&addr).unwrap())
+        .collect();
+    let mut stream = TcpStream::connect(&addr).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+        .write_all(b"GET /scrape?info_hash=aaaaaaaaaaaaaaaaaaaa HTTP/1.0\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    drop(silent);
+    let done = tracker.interrupt().expect(0);
+    assert_eq!(done.stderr.matches("warning").count(), 1, "{}", done.stderr);
 }
 
 #[test]
