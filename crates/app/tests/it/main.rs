@@ -5,10 +5,13 @@
 
 #![allow(unreachable_pub, reason = "a test binary: there is no outside")]
 
+mod classic;
 mod cli;
 mod demo;
 mod fixture;
 mod interop;
+mod keys;
 mod libtorrent;
 mod peer;
+mod peer_log;
 mod transfer;

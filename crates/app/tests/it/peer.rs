@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::fixture::{Running, Sandbox, assert_same};
+use crate::fixture::{Running, Sandbox, Words, assert_same};
 
 /// A port of loopback that nobody used a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -17,7 +17,7 @@ fn free_port() -> u16 {
 }
 
 /// A config that names `ports` as its peers, beside a file if `len` is not 0.
-fn config(sandbox: &Sandbox, len: usize, ports: &[u16], more: &str) {
+pub fn config(sandbox: &Sandbox, len: usize, ports: &[u16], more: &str) {
     if len > 0 {
         sandbox.random("swarm/data/thing.bin", len, 5);
     }
@@ -33,11 +33,17 @@ fn config(sandbox: &Sandbox, len: usize, ports: &[u16], more: &str) {
 }
 
 fn start(sandbox: &Sandbox, port: u16, dir: Option<&Path>) -> Running {
+    start_with(sandbox, port, dir, &[])
+}
+
+/// The same with more words on its command line.
+pub fn start_with(sandbox: &Sandbox, port: u16, dir: Option<&Path>, more: Words<'_>) -> Running {
     let (config, port) = (sandbox.path("swarm/swarm.toml"), port.to_string());
     let mut words: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&config, &"127.0.0.1", &port];
     if let Some(dir) = &dir {
         words.extend([&"--dir" as &dyn AsRef<std::ffi::OsStr>, dir]);
     }
+    words.extend(more);
     sandbox.start("peer", &words)
 }
 
@@ -159,7 +165,7 @@ fn pieces_come_in_the_order_that_the_config_asks_for() {
 }
 
 /// Pearson's, of the values with their places.
-fn correlation(values: &[f64]) -> f64 {
+pub fn correlation(values: &[f64]) -> f64 {
     let n = values.len() as f64;
     let mean = |values: &[f64]| values.iter().sum::<f64>() / n;
     let places: Vec<f64> = (0..values.len()).map(|place| place as f64).collect();
