@@ -206,6 +206,7 @@ pub struct Peer {
     pub file: PathBuf,
     /// Address or name to listen on
     pub host: String,
+    /// Port to listen on
     pub port: u16,
     /// Where relative paths start [default: the folder of CONFIG]
     #[arg(short, long, value_name = "DIR")]

@@ -74,6 +74,10 @@ pub fn start(mut config: HostConfig) -> Result<(Handle, Receiver<Notice>), HostE
     let (listeners, listen_addr) = tcp::listen(config.listen)?;
     config.engine.listen_port = listen_addr.port();
     config.engine.peer_id = random_peer_id()?;
+    // Peers never take the last sockets: somebody new can always be heard, and then the session
+    // decides who yields.
+    let sockets_for_peers = (tcp::sockets_max() / 4 * 3).max(1);
+    config.engine.max_peers = config.engine.max_peers.min(sockets_for_peers);
     let peer_id = config.engine.peer_id;
     let seed = getrandom::u64().map_err(HostError::Randomness)?;
     let poller = Poller::new()?;

@@ -85,15 +85,15 @@ pub fn run(args: &Demo, mut context: Context) -> Result<(), Failure> {
             screen::note(line);
         }
     };
-    let each = plan.up.map_or("unlimited".to_owned(), |up| {
-        format!("at most {}", show_rate(up))
+    let each = plan.up.map_or("unlimited uploads".to_owned(), |up| {
+        format!("uploads up to {}", show_rate(up))
     });
     say(&format!(
-        "one seed and {} leeches share {} in {}; uploads {each}",
+        "one seed and {} leeches share {}, {each}",
         plan.peers,
-        show_bytes(plan.size),
-        folder.path.display()
+        show_bytes(plan.size)
     ));
+    say(&format!("in {}", folder.path.display()));
     let result = show(&plan, &folder, &interrupt, context.global.quiet);
     if args.keep {
         say(&format!("kept: {}", folder.path.display()));
