@@ -304,6 +304,9 @@ impl Torrent {
         addr: PeerAddr,
         piece: PieceIndex,
     ) {
+        if self.peer_list.is_banned(addr) {
+            return;
+        }
         self.peer_list.ban(addr);
         shared.alert(Alert::PeerBanned {
             torrent: self.key,
