@@ -120,6 +120,8 @@ enum What {
     Net(NetEvent),
     /// The dialler's handshake arrives.
     Knock(EndId),
+    /// The acceptor shows its handshake.
+    Accepted(EndId),
     /// The acceptor's handshake is back at the dialler.
     Established(EndId),
     /// What the plan says is due.
@@ -251,6 +253,7 @@ impl World {
             What::Disk(node, life) => self.disk_done(node, life),
             What::Net(event) => self.net_event(event),
             What::Knock(end) => self.knock(end),
+            What::Accepted(end) => self.accept_end(end),
             What::Established(end) => self.established(end),
             What::Plan(step) => self.carry_out(step),
             What::Second => self.second(),

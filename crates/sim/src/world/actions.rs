@@ -137,7 +137,8 @@ impl World {
             format!("{node:?} accepts {conn:?}, which is not waiting")
         });
         if waiting {
-            self.accept_end(end);
+            // From the queue: this is one of the session's own actions.
+            self.put(self.now, What::Accepted(end));
         }
     }
 

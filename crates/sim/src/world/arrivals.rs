@@ -185,9 +185,18 @@ impl World {
 
     /// The acceptor shows its handshake and may talk at once.
     pub(super) fn accept_end(&mut self, end: EndId) {
-        let latency = self.net.latency(end);
-        self.open_end(end, self.now + latency, Direction::Incoming);
-        self.put(self.now + latency, What::Established(end.other()));
+        let Some(dialling) = self.dials.get(&end.connection()) else {
+            return;
+        };
+        let (from, (to, life)) = (dialling.from, dialling.to);
+        if !self.lives(to, life) {
+            self.dials.remove(&end.connection());
+            return self.fail_dial(end, from, to, CloseReason::RemoteClosed);
+        }
+        let at = self.now + self.net.latency(end);
+        // Put first: the dialler must know of the connection before it hears anything on it.
+        self.put(at, What::Established(end.other()));
+        self.open_end(end, at, Direction::Incoming);
     }
 
     pub(super) fn established(&mut self, end: EndId) {
@@ -228,12 +237,7 @@ impl World {
                     handshake: self.handshake(remote, node),
                 };
                 self.judge_connections(node);
-                match how {
-                    // From the queue: an accept is one of the session's own actions.
-                    Direction::Incoming => self.put_event(self.now, node, event),
-                    // At once: the acceptor's first messages arrive at this very moment.
-                    Direction::Outgoing => self.tell(node, event),
-                }
+                self.tell(node, event);
             }
         }
     }
