@@ -63,6 +63,8 @@ pub struct Config {
     pub unsaved_bytes_max: u64,
     /// Time after which resume data is saved, if anything changed.
     pub resume_interval: Duration,
+    /// Time after which what was written is made to survive a power cut.
+    pub sync_interval: Duration,
 }
 
 impl Default for Config {
@@ -97,6 +99,7 @@ impl Default for Config {
             resume_bytes_max: 4 * 1024 * 1024,
             unsaved_bytes_max: 24 * 1024 * 1024,
             resume_interval: Duration::from_secs(2),
+            sync_interval: Duration::from_secs(30),
         }
     }
 }

@@ -249,7 +249,7 @@ pub enum DiskOp {
     /// Every byte of this file is verified and written: give it its final name. Nothing to do if
     /// it has it already.
     CompleteFile { file: usize },
-    /// Make everything written so far survive a power cut.
+    /// Make everything written so far survive a power cut. Syncs are done in the order given.
     Sync,
     /// Replace the torrent's resume data atomically.
     SaveResume(Box<Resume>),

@@ -150,8 +150,10 @@ struct Stats {
 #[derive(Debug)]
 struct ResumeKeeper {
     synced: Bitfield,
-    /// What a sync under way will have made durable.
-    syncing: Option<Bitfield>,
+    /// What the syncs under way will have made durable, oldest first: one of its time, one of the
+    /// end.
+    syncing: VecDeque<Bitfield>,
+    last_sync: Instant,
     /// The sync of a complete torrent failed: it is due again when the disk is repaired.
     sync_has_failed: bool,
     unsaved_bytes: u64,
@@ -225,7 +227,8 @@ impl Torrent {
             },
             resume: ResumeKeeper {
                 synced: resume.synced,
-                syncing: None,
+                syncing: VecDeque::new(),
+                last_sync: now,
                 sync_has_failed: false,
                 unsaved_bytes: 0,
                 last_saved: now,
@@ -318,6 +321,7 @@ impl Torrent {
         self.dial(shared, now);
         self.request_all(shared, now);
         self.save_resume_if_due(shared, now);
+        self.sync_if_due(shared, now);
     }
 
     // The end of a torrent.
@@ -485,7 +489,7 @@ impl Torrent {
             }
         }
         if self.resume.sync_has_failed {
-            self.sync(shared);
+            self.sync(shared, now);
         }
         self.check_completion(shared, now);
         for key in self.peers.keys().copied().collect::<Vec<_>>() {

@@ -500,3 +500,38 @@ fn messages_of_the_fast_extension_need_the_fast_extension() {
         assert!(rig.is_closed(peer), "{message:?}");
     }
 }
+
+#[test]
+fn what_was_written_is_synced_from_time_to_time_and_only_that_is_claimed() {
+    let mut rig = Rig::new(3, Config::default());
+    rig.disk_is_honest = false;
+    let peer = rig.peer("xxx");
+    rig.hear(peer, Message::Unchoke);
+    let synced = |rig: &Rig| {
+        rig.session
+            .resume_data(TORRENT)
+            .unwrap()
+            .synced
+            .count_ones()
+    };
+    for index in 0..4 {
+        rig.receive(peer, rig.block(0, index));
+    }
+    for job in std::mem::take(&mut rig.jobs) {
+        rig.answer_well(job);
+    }
+    rig.wait(40 * SECOND);
+    assert_eq!(synced(&rig), 0, "the disk has not answered");
+    // A second piece comes while the sync is under way.
+    for index in 0..4 {
+        rig.receive(peer, rig.block(1, index));
+    }
+    let (syncs, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut rig.jobs)
+        .into_iter()
+        .partition(|job| matches!(job.op, DiskOp::Sync));
+    assert_eq!(syncs.len(), 1);
+    rest.into_iter().for_each(|job| rig.answer_well(job));
+    syncs.into_iter().for_each(|job| rig.answer_well(job));
+    let resume = rig.session.resume_data(TORRENT).unwrap();
+    assert_eq!((resume.written.count_ones(), synced(&rig)), (2, 1));
+}

@@ -106,7 +106,7 @@ impl Torrent {
         }
         // An earlier run may have left names that are not durable, and resume data: what that
         // says of a complete torrent must not outlive it.
-        self.sync(shared);
+        self.sync(shared, now);
         let summary = Box::new(self.summary(now));
         shared.alert(Alert::Complete {
             torrent: self.key,
@@ -184,11 +184,26 @@ impl Torrent {
         }
     }
 
-    /// Makes what is complete durable. Of a whole torrent nothing need be remembered then.
-    pub(super) fn sync(&mut self, shared: &mut Shared) {
+    /// A power cut takes no more than what was written since the last sync.
+    pub(super) fn sync_if_due(&mut self, shared: &mut Shared, now: Instant) {
+        let is_due = now.since(self.resume.last_sync) >= shared.config.sync_interval;
+        if is_due
+            && self.state == TorrentState::Downloading
+            && self.resume.syncing.is_empty()
+            && self.resume.synced != *self.picker.have_bits()
+        {
+            self.sync(shared, now);
+        }
+    }
+
+    /// Makes what is written durable. Of a complete torrent nothing need be remembered then.
+    pub(super) fn sync(&mut self, shared: &mut Shared, now: Instant) {
         self.resume.sync_has_failed = false;
-        self.resume.syncing = Some(self.picker.have_bits().clone());
-        let clean_up = self.picker.have_bits().is_full();
+        self.resume.last_sync = now;
+        self.resume
+            .syncing
+            .push_back(self.picker.have_bits().clone());
+        let clean_up = self.complete_is_told && self.picker.have_bits().is_full();
         self.disk(shared, Job::Sync { clean_up }, DiskOp::Sync);
     }
 

@@ -425,7 +425,7 @@ impl Torrent {
                 self.resume.unsaved_bytes = self.resume.unsaved_bytes.max(1);
             }
             Job::Sync { .. } => {
-                self.resume.syncing = None;
+                self.resume.syncing.pop_front();
                 self.resume.sync_has_failed = true;
             }
             // A file without its name waits in `unnamed_files`.
@@ -513,7 +513,7 @@ impl Torrent {
     }
 
     fn on_synced(&mut self, shared: &mut Shared, now: Instant, job: Job) {
-        if let Some(synced) = self.resume.syncing.take() {
+        if let Some(synced) = self.resume.syncing.pop_front() {
             self.resume.synced = synced;
         }
         match job {
