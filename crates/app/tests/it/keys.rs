@@ -145,9 +145,8 @@ fn until_complete(running: &mut [Running]) {
     }
 }
 
-#[test]
-fn choking_pieces_and_log_show_what_their_keys_say() {
-    let keys = [
+fn choking_keys() -> [Key; 3] {
+    [
         Key {
             key: "choking.preferred_neighbors",
             values: ["1", "2"],
@@ -174,6 +173,11 @@ fn choking_pieces_and_log_show_what_their_keys_say() {
                 interval(&chosen.map(|line| line.t).collect::<Vec<_>>())
             },
         },
+    ]
+}
+
+fn piece_and_log_keys() -> [Key; 4] {
+    [
         Key {
             key: "pieces.order",
             values: ["\"random\"", "\"sequential\""],
@@ -211,7 +215,15 @@ fn choking_pieces_and_log_show_what_their_keys_say() {
                 format!("{:?}", name.replace(&run.ports[0].to_string(), "{port}"))
             },
         },
-    ];
+    ]
+}
+
+#[test]
+fn choking_pieces_and_log_show_what_their_keys_say() {
+    let keys: Vec<Key> = choking_keys()
+        .into_iter()
+        .chain(piece_and_log_keys())
+        .collect();
     let shape = Shape {
         leeches: 4,
         bytes: 4_000_000,
