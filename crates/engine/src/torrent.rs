@@ -335,6 +335,7 @@ impl Torrent {
         for key in self.peers.keys().copied().collect::<Vec<_>>() {
             self.close(shared, key, CloseReason::TorrentStopped, now);
         }
+        self.forget_unfinished(shared);
         if self.resume.unsaved_bytes > 0 {
             self.save_resume(shared, now);
         }

@@ -361,6 +361,35 @@ fn a_slow_disk_is_not_polled_while_a_torrent_ends() {
 }
 
 #[test]
+fn a_torrent_that_ends_does_not_wait_for_pieces_that_never_will() {
+    let mut rig = Rig::new(3, Config::default());
+    rig.disk_is_honest = false;
+    let peer = rig.peer("xxx");
+    rig.hear(peer, Message::Unchoke);
+    for (piece, index) in [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)] {
+        rig.receive(peer, rig.block(piece, index));
+    }
+    rig.tell(Event::Command(Command::Remove { torrent: TORRENT }));
+    // As the disk does it: what was given is answered when its piece is finished or forgotten.
+    let jobs = std::mem::take(&mut rig.jobs);
+    let mut settled = Vec::new();
+    for job in &jobs {
+        if let DiskOp::Finish { piece, .. } = job.op {
+            settled.push((piece, "finished"));
+        } else if let DiskOp::Forget { piece } = job.op {
+            settled.push((piece, "forgotten"));
+        }
+    }
+    let piece = |index| rig.layout.piece(index).unwrap();
+    assert_eq!(settled, [(piece(0), "finished"), (piece(1), "forgotten")]);
+    rig.disk_is_honest = true;
+    jobs.into_iter().for_each(|job| rig.answer_well(job));
+    // Nobody confirms that the peer is gone.
+    rig.wait(3 * SECOND);
+    assert!(rig.session.snapshot(TORRENT, rig.now).is_none());
+}
+
+#[test]
 fn a_peer_is_dialled_after_its_back_off_whatever_else_happens_then() {
     let trackers = vec![vec!["http://127.0.0.1/announce".to_owned()]];
     for offset_ms in (0..2000).step_by(100) {

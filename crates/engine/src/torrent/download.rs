@@ -1,6 +1,6 @@
 //! Blocks that come in: requests, arrivals, verdicts.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use dunlin_metainfo::{BLOCK_LEN, Block, PieceIndex, Run, Sha1Digest};
 use dunlin_proto::buf::BlockBuf;
@@ -172,6 +172,25 @@ impl Torrent {
     fn forget_piece(&mut self, shared: &mut Shared, piece: PieceIndex) {
         self.verify.on_reset(piece);
         self.disk(shared, Job::Forget, DiskOp::Forget { piece });
+    }
+
+    /// The disk answers for what it was given of a piece when the piece is finished or forgotten:
+    /// none that will never be finished may keep the torrent waiting.
+    pub(super) fn forget_unfinished(&mut self, shared: &mut Shared) {
+        let mut pieces = BTreeSet::new();
+        for job in self.jobs.values() {
+            if let Job::Write { piece } = *job {
+                pieces.insert(piece);
+            }
+        }
+        for job in self.jobs.values() {
+            if let Job::Finish { piece } = job {
+                pieces.remove(piece);
+            }
+        }
+        for piece in pieces {
+            self.forget_piece(shared, piece);
+        }
     }
 
     pub(super) fn on_reject(
