@@ -7,7 +7,7 @@
 
 mod connection;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -105,6 +105,8 @@ struct Loop {
     poll: Poll,
     listeners: Vec<TcpListener>,
     connections: BTreeMap<Token, Connection>,
+    /// Those that had more to say than a turn allows: they go on in the next one.
+    busy: BTreeSet<Token>,
     next_token: usize,
     table: Table,
     rng: Rng,
@@ -131,6 +133,7 @@ impl Loop {
             poll,
             listeners,
             connections: BTreeMap::new(),
+            busy: BTreeSet::new(),
             // The choice of peers has to be even, not secret: the standard hasher's random keys
             // are seed enough.
             rng: Rng::new(RandomState::new().hash_one(0)),
@@ -143,7 +146,11 @@ impl Loop {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         let mut next_sweep = Instant::now() + SWEEP_INTERVAL;
         while !self.stopping.load(Ordering::Acquire) {
-            let wait = next_sweep.saturating_duration_since(Instant::now());
+            let wait = if self.busy.is_empty() {
+                next_sweep.saturating_duration_since(Instant::now())
+            } else {
+                Duration::ZERO
+            };
             if let Err(error) = self.poll.poll(&mut events, Some(wait)) {
                 if error.kind() == io::ErrorKind::Interrupted {
                     continue;
@@ -151,7 +158,8 @@ impl Loop {
                 tracing::error!(%error, "tracker stops: it cannot wait for its sockets");
                 return;
             }
-            let tokens: Vec<Token> = events.iter().map(mio::event::Event::token).collect();
+            let mut tokens = std::mem::take(&mut self.busy);
+            tokens.extend(events.iter().map(mio::event::Event::token));
             for token in tokens {
                 if self.listener(token).is_some() {
                     self.accept(token);
@@ -235,12 +243,17 @@ impl Loop {
         };
         let deadline = Instant::now() + self.config.timeout;
         let fate = connection.advance(&mut self.table, now, &mut self.rng, deadline);
-        if fate == Fate::Close {
-            self.close(token);
+        match fate {
+            Fate::Wait => {}
+            Fate::GoOn => {
+                self.busy.insert(token);
+            }
+            Fate::Close => self.close(token),
         }
     }
 
     fn close(&mut self, token: Token) {
+        self.busy.remove(&token);
         if let Some(mut connection) = self.connections.remove(&token)
             && let Err(error) = self.poll.registry().deregister(connection.stream())
         {

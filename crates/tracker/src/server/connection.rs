@@ -26,6 +26,8 @@ pub(super) struct Connection {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fate {
     Wait,
+    /// Its turn is over, but there may be more to read.
+    GoOn,
     Close,
 }
 
@@ -50,7 +52,8 @@ impl Connection {
         self.deadline
     }
 
-    /// Goes on until the socket has nothing to give or takes nothing more. An answered request
+    /// Goes on until the socket has nothing to give or takes nothing more, or until it is another
+    /// connection's turn. An answered request
     /// moves the deadline; single bytes of one do not.
     pub(super) fn advance(
         &mut self,
@@ -81,8 +84,8 @@ impl Connection {
                 },
             }
         }
-        // One that sends requests faster than they are answered does not share the thread.
-        Fate::Close
+        // Somebody whose next request is always there already must not keep the thread.
+        Fate::GoOn
     }
 
     /// True when no response is left to send.
@@ -120,5 +123,5 @@ impl Connection {
     }
 }
 
-/// Steps of one connection in one turn: a request takes two, so that 30 may come at once.
+/// Steps of one connection in one turn: a request takes two.
 const STEPS_PER_TURN: usize = 64;

@@ -109,6 +109,21 @@ fn a_connection_serves_many_requests() {
     }
 }
 
+/// However many come at once: a turn answers some of them, the next ones the others.
+#[test]
+fn hundreds_of_requests_may_wait_at_once() {
+    let server = server();
+    let mut stream = connect(server.addr());
+    let mut writer = stream.try_clone().unwrap();
+    let target = client::announce_target("/announce", &request(1, 5));
+    let all = format!("GET {target} HTTP/1.1\r\n\r\n").repeat(500);
+    let writing = std::thread::spawn(move || writer.write_all(all.as_bytes()));
+    for _ in 0..500 {
+        assert!(client::parse_announce(&read_response(&mut stream).1).is_ok());
+    }
+    writing.join().unwrap().unwrap();
+}
+
 #[test]
 fn requests_may_come_in_pieces_or_together() {
     let server = server();
