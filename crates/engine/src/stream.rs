@@ -38,9 +38,11 @@ pub enum Item {
 
 impl PeerStream {
     pub fn new(layout: Arc<Layout>) -> Self {
+        let mut decoder = Decoder::new();
+        decoder.set_pieces(layout.pieces());
         Self {
             layout,
-            decoder: Decoder::new(),
+            decoder,
             outbox: Outbox::default(),
         }
     }

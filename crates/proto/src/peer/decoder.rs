@@ -25,6 +25,8 @@ pub struct Decoder {
     head: [u8; HEAD_LEN_MAX],
     head_len: u8,
     state: State,
+    /// The longest bitfield, its id included; unknown while the number of pieces is.
+    bitfield_len_max: Option<u32>,
 }
 
 /// What came out of the stream.
@@ -45,6 +47,11 @@ pub enum Item {
 impl Decoder {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The torrent has so many pieces: a longer bitfield is refused before any byte of it is kept.
+    pub fn set_pieces(&mut self, pieces: u32) {
+        self.bitfield_len_max = Some(1 + pieces.div_ceil(8));
     }
 
     /// Be ready for this block. It stays expected until it comes or the peer rejects it: after a
@@ -212,6 +219,9 @@ impl Decoder {
         }
         let id = self.head[4];
         message::check_len(id, len)?;
+        if id == message::BITFIELD && self.bitfield_len_max.is_some_and(|max| len > max) {
+            return Err(Violation::Bitfield);
+        }
         Ok(match id {
             message::PIECE => PIECE_HEADER_LEN,
             message::EXTENDED => 6,

@@ -236,7 +236,10 @@ pub(super) const HEAD_LEN_MAX: usize = 17;
 const FIXED_LEN_MAX: u32 = 13;
 
 const BITFIELD_LEN_MAX: u32 = 1 + PIECES_MAX / 8;
-const EXTENDED_LEN_MAX: u32 = 1024 * 1024;
+/// The longest that is in use is 16 KiB of metadata behind its header (BEP 9). All of a message that
+/// is not a block is kept in memory that no ceiling counts, so this times the connections is what
+/// peers can make us hold.
+pub const EXTENDED_LEN_MAX: u32 = 64 * 1024;
 const UNKNOWN_LEN_MAX: u32 = 64 * 1024;
 
 #[cfg(test)]
@@ -248,6 +251,15 @@ mod tests {
         let mut out = Vec::new();
         message.encode(&mut out);
         out
+    }
+
+    #[test]
+    fn only_blocks_and_bitfields_are_longer_than_64_kib() {
+        // A bitfield is as long as the torrent needs (`Decoder::set_pieces`) and a block has a
+        // buffer of the pool. All else that 80 peers can make us keep is 5 MiB.
+        for id in (0..=u8::MAX).filter(|&id| id != PIECE && id != BITFIELD) {
+            assert!(check_len(id, (64 << 10) + 1).is_err(), "id {id}");
+        }
     }
 
     #[test]
@@ -319,7 +331,11 @@ mod tests {
     fn every_id_has_a_limit() {
         for id in 0..=u8::MAX {
             assert!(check_len(id, 0).is_err(), "id {id}");
-            assert!(check_len(id, EXTENDED_LEN_MAX + 1).is_err(), "id {id}");
+            let max = match id {
+                BITFIELD => BITFIELD_LEN_MAX,
+                _ => EXTENDED_LEN_MAX,
+            };
+            assert!(check_len(id, max + 1).is_err(), "id {id}");
         }
         for (id, len) in [
             (CHOKE, 2),

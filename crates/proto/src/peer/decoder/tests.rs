@@ -257,6 +257,20 @@ fn a_wrong_length_is_refused_as_soon_as_the_id_is_known() {
 }
 
 #[test]
+fn a_bitfield_longer_than_the_torrent_needs_is_refused_before_it_comes() {
+    for (pieces, bytes) in [(1, 1), (8, 1), (9, 2), (1000, 125)] {
+        let mut decoder = Decoder::new();
+        decoder.set_pieces(pieces);
+        let longer = decode(&mut decoder, &head(1 + bytes + 1, message::BITFIELD));
+        assert_eq!(longer, Err(Violation::Bitfield), "{pieces} pieces");
+        let mut decoder = Decoder::new();
+        decoder.set_pieces(pieces);
+        let right = decode(&mut decoder, &head(1 + bytes, message::BITFIELD));
+        assert_eq!(right, Ok(vec![]), "{pieces} pieces");
+    }
+}
+
+#[test]
 fn what_came_before_a_violation_is_kept() {
     let mut bytes = Vec::new();
     Message::Unchoke.encode(&mut bytes);
