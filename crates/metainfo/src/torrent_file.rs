@@ -7,13 +7,13 @@
 
 mod error;
 mod info;
-mod magnet;
 
 use std::sync::Arc;
 
-use crate::bencode::{Document, Value, decode};
+use crate::bencode::{Value, decode};
 use crate::ids::{InfoHash, InfoHashV2, Sha1Digest};
 use crate::layout::Layout;
+use crate::magnet::Magnet;
 use crate::safe_path::SafePath;
 
 pub use error::MetainfoError;
@@ -37,6 +37,9 @@ pub struct Torrent {
     pub info_hash: InfoHash,
     /// The other name of a hybrid torrent (BEP 52).
     pub info_hash_v2: Option<InfoHashV2>,
+    /// The info dictionary exactly as it stood: what both hashes are over and what peers are sent
+    /// who have no more than a magnet link (BEP 9).
+    pub info: Arc<[u8]>,
     /// Name of the file or of the folder: the first component of every path.
     pub name: String,
     pub layout: Arc<Layout>,
@@ -94,35 +97,54 @@ impl Torrent {
             return Err(MetainfoError::NotATorrent(what));
         }
         let document = decode(bytes)?;
-        read(&document)
+        let root = document.root();
+        let info = root.get("info").ok_or(MetainfoError::Missing("info"))?;
+        read(info, Some(root))
     }
 
-    /// The link that names this torrent and says where to ask (BEP 9).
-    pub fn magnet(&self) -> String {
-        magnet::magnet(self)
+    /// Reads a bare info dictionary, as peers send it to whoever has a magnet link (BEP 9). The
+    /// torrent has no trackers.
+    pub fn from_info(info: &[u8]) -> Result<Self, MetainfoError> {
+        if info.len() > TORRENT_FILE_LEN_MAX {
+            return Err(MetainfoError::TooLarge(info.len()));
+        }
+        let document = decode(info)?;
+        read(document.root(), None)
+    }
+
+    /// The link that names this torrent and says where to ask.
+    pub fn magnet(&self) -> Magnet {
+        Magnet {
+            info_hash: Some(self.info_hash),
+            info_hash_v2: self.info_hash_v2,
+            name: Some(self.name.clone()),
+            trackers: self.trackers.concat(),
+            web_seeds: self.web_seeds.clone(),
+            ..Magnet::default()
+        }
     }
 }
 
-fn read(document: &Document<'_>) -> Result<Torrent, MetainfoError> {
-    let root = document.root();
-    let info = root.get("info").ok_or(MetainfoError::Missing("info"))?;
+/// `root` is the dictionary around `info`, if there is one.
+fn read(info: Value<'_>, root: Option<Value<'_>>) -> Result<Torrent, MetainfoError> {
     let (hashes, content) = info::read(info)?;
     Ok(Torrent {
         info_hash: hashes.v1,
         info_hash_v2: hashes.v2,
+        info: info.raw().into(),
         name: content.name,
         layout: Arc::new(content.layout),
         files: content.files,
         piece_digests: content.piece_digests,
         private: info.get("private").and_then(Value::as_int) == Some(1),
-        trackers: trackers(root),
-        web_seeds: web_seeds(root),
-        nodes: nodes(root),
-        comment: text(root, "comment"),
-        created_by: text(root, "created by"),
-        created: root.get("creation date").and_then(Value::as_int),
-        source: text(info, "source").or_else(|| text(root, "source")),
-        encoding: text(root, "encoding"),
+        trackers: root.map_or_else(Vec::new, trackers),
+        web_seeds: root.map_or_else(Vec::new, web_seeds),
+        nodes: root.map_or_else(Vec::new, nodes),
+        comment: root.and_then(|root| text(root, "comment")),
+        created_by: root.and_then(|root| text(root, "created by")),
+        created: root.and_then(|root| root.get("creation date")?.as_int()),
+        source: text(info, "source").or_else(|| text(root?, "source")),
+        encoding: root.and_then(|root| text(root, "encoding")),
         single_file: content.single_file,
     })
 }

@@ -51,7 +51,7 @@ fn document(torrent: &Torrent) -> Value {
         "comment": torrent.comment,
         "source": torrent.source,
         "files": files,
-        "magnet": torrent.magnet(),
+        "magnet": torrent.magnet().to_string(),
     })
 }
 
@@ -109,7 +109,7 @@ fn lines(torrent: &Torrent) -> Vec<String> {
             add(label, text);
         }
     }
-    add("magnet", &torrent.magnet());
+    add("magnet", &torrent.magnet().to_string());
     add("files", &torrent.files.len().to_string());
     for (number, file) in (1..).zip(&torrent.files) {
         let words = attributes(file);

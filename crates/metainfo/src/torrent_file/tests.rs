@@ -392,7 +392,7 @@ fn v2_only_is_an_error_of_its_own_and_hybrids_run_on_v1() {
     let bytes = torrent(hybrid);
     let hybrid = Torrent::parse(&bytes).unwrap();
     assert!(hybrid.info_hash_v2.is_some());
-    assert!(hybrid.magnet().contains("&xt=urn:btmh:1220"));
+    assert!(hybrid.magnet().to_string().contains("&xt=urn:btmh:1220"));
     let later = with(
         single(),
         [("meta version", Some(3i64.into())), ("pieces", None)],
@@ -434,13 +434,36 @@ fn the_magnet_link_carries_name_trackers_and_web_seeds() {
     .encode();
     let torrent = Torrent::parse(&bytes).unwrap();
     assert_eq!(
-        torrent.magnet(),
+        torrent.magnet().to_string(),
         format!(
             "magnet:?xt=urn:btih:{}&dn=a%20b%26%C3%A9.bin\
              &tr=http%3A%2F%2Ft%3A80%2Fannounce%3Fk%3Dv&ws=http%3A%2F%2Fw%2F",
             torrent.info_hash
         )
     );
+}
+
+#[test]
+fn a_bare_info_dictionary_is_a_torrent_without_trackers() {
+    let bytes = Bencode::dict([
+        ("info", Bencode::dict(single())),
+        ("announce", "http://t/announce".into()),
+    ])
+    .encode();
+    let torrent = Torrent::parse(&bytes).unwrap();
+    assert_eq!(&*torrent.info, Bencode::dict(single()).encode());
+    let bare = Torrent::from_info(&torrent.info).unwrap();
+    assert_eq!(bare.info_hash, torrent.info_hash);
+    assert_eq!((&bare.files, &bare.info), (&torrent.files, &torrent.info));
+    assert!(bare.trackers.is_empty());
+    // The whole file is no info dictionary, nor is part of one.
+    let error = Torrent::from_info(&bytes).unwrap_err();
+    assert!(matches!(error, MetainfoError::Missing(_)));
+    let error = Torrent::from_info(&torrent.info[..50]).unwrap_err();
+    assert!(matches!(error, MetainfoError::Bencode(_)));
+    let huge = vec![b'0'; TORRENT_FILE_LEN_MAX + 1];
+    let error = Torrent::from_info(&huge).unwrap_err();
+    assert!(matches!(error, MetainfoError::TooLarge(_)));
 }
 
 /// What the rest of the program relies on.
@@ -459,7 +482,10 @@ fn check(torrent: &Torrent) {
         assert_eq!(file.path.components().next(), Some(&*torrent.name));
         assert_eq!(file.path.components().count() == 1, torrent.single_file);
     }
-    assert!(torrent.magnet().is_ascii());
+    assert!(torrent.magnet().to_string().is_ascii());
+    let bare = Torrent::from_info(&torrent.info).unwrap();
+    assert_eq!(bare.info_hash, torrent.info_hash);
+    assert_eq!(bare.files, torrent.files);
 }
 
 proptest! {
