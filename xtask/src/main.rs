@@ -1,14 +1,16 @@
 //! The commands of the project that are not cargo's own: `cargo xtask COMMAND`.
 
+mod record;
 mod tidy;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str =
-    "usage: cargo xtask tidy      the house rules that rustc and clippy do not know";
+const USAGE: &str = "\
+usage: cargo xtask tidy                        the house rules that rustc and clippy do not know
+       cargo xtask record OUT.svg COMMAND...   a terminal that runs COMMAND, as a moving picture";
 
 fn main() -> ExitCode {
     match run() {
@@ -24,6 +26,7 @@ fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["tidy"] => tidy::run(&root()?),
+        ["record", out, command @ ..] => record::run(Path::new(out), command),
         _ => bail!("{USAGE}"),
     }
 }

@@ -152,6 +152,25 @@ fn erase(drawn: &[String]) -> String {
     }
 }
 
+/// Broken at blanks, so that no word is cut where a terminal of `width` columns ends.
+pub fn wrap(line: &str, width: usize) -> String {
+    let mut wrapped = String::new();
+    let mut columns = 0;
+    for word in line.split(' ') {
+        let len = word.chars().count();
+        if columns > 0 && columns + 1 + len > width {
+            wrapped.push('\n');
+            columns = 0;
+        } else if columns > 0 {
+            wrapped.push(' ');
+            columns += 1;
+        }
+        wrapped.push_str(word);
+        columns += len;
+    }
+    wrapped
+}
+
 /// At most `width` columns, counting a character as one and colours as none.
 pub fn fit(line: &str, width: usize) -> String {
     let mut shown = String::new();
@@ -205,6 +224,13 @@ mod tests {
             found.map(|(_, value)| (*value).to_owned())
         });
         (look.live, look.colour)
+    }
+
+    #[test]
+    fn lines_are_broken_at_blanks_only() {
+        assert_eq!(wrap("one two  three", 80), "one two  three");
+        assert_eq!(wrap("one two three", 7), "one two\nthree");
+        assert_eq!(wrap("incomprehensible one", 5), "incomprehensible\none");
     }
 
     #[test]

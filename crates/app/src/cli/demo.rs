@@ -8,7 +8,7 @@ mod child;
 mod table;
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -163,12 +163,17 @@ fn finish(plan: &Plan, original: &Path, peers: &[Child], time: Duration) -> Resu
     let bound = plan.bound().map_or(String::new(), |bound| {
         format!(" (bound {:.1} s)", bound.as_secs_f64())
     });
-    screen::out(&format!(
+    let line = format!(
         "{identical} of {} identical in {:.1} s{bound}; the seed sent {seed:.1} copies, \
          the peers {leeches:.1}. Now yours: dunlin share FILE",
         plan.peers,
         time.as_secs_f64(),
-    ))?;
+    );
+    if io::stdout().is_terminal() {
+        screen::out(&screen::wrap(&line, screen::look().width))?;
+    } else {
+        screen::out(&line)?;
+    }
     if identical < plan.peers {
         let wrong = plan.peers - identical;
         return Err(Failure::new(
