@@ -6,6 +6,7 @@
 pub mod check;
 pub mod disk;
 mod dns;
+pub mod fetch;
 pub mod handle;
 mod http;
 mod notices;

@@ -13,14 +13,21 @@ pub(crate) struct Response {
     pub(crate) body: Vec<u8>,
 }
 
+impl Response {
+    /// `404 Not Found`
+    pub(crate) fn status_line(&self) -> String {
+        format!("{} {}", self.status, self.reason).trim().to_owned()
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum ResponseError {
     #[error("the answer is not HTTP")]
     NotHttp,
     #[error("the head of the answer is longer than {HEAD_LEN_MAX} bytes")]
     HeadTooLong,
-    #[error("the answer is longer than {BODY_LEN_MAX} bytes")]
-    BodyTooLong,
+    #[error("the answer is longer than {0} bytes")]
+    BodyTooLong(usize),
     #[error("the answer has a bad chunk")]
     Chunk,
     #[error("the answer is compressed, though we did not ask for that")]
@@ -30,8 +37,9 @@ pub(crate) enum ResponseError {
 }
 
 /// Feed it with [`ResponseReader::push`] until that says `true`, or the connection ends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ResponseReader {
+    body_len_max: usize,
     head: Option<Head>,
     /// Read, not yet understood.
     pending: Vec<u8>,
@@ -59,11 +67,21 @@ enum Framing {
 }
 
 impl ResponseReader {
+    /// Takes a body of at most so many bytes.
+    pub(crate) fn new(body_len_max: usize) -> Self {
+        Self {
+            body_len_max,
+            head: None,
+            pending: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
     /// Whether the response is complete.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<bool, ResponseError> {
         self.pending.extend_from_slice(bytes);
         while self.head.is_none() {
-            let Some((head, used)) = parse_head(&self.pending)? else {
+            let Some((head, used)) = parse_head(&self.pending, self.body_len_max)? else {
                 return if self.pending.len() > HEAD_LEN_MAX {
                     Err(ResponseError::HeadTooLong)
                 } else {
@@ -115,7 +133,9 @@ impl ResponseReader {
             Framing::ChunkSize => match httparse::parse_chunk_size(&self.pending) {
                 Ok(httparse::Status::Complete((used, size))) => {
                     self.pending.drain(..used);
-                    match usize::try_from(size).map_err(|_| ResponseError::BodyTooLong)? {
+                    let size = usize::try_from(size)
+                        .map_err(|_| ResponseError::BodyTooLong(self.body_len_max))?;
+                    match size {
                         // Trailers would follow: nothing that we read.
                         0 => Framing::Done,
                         size => Framing::ChunkData(size),
@@ -149,15 +169,15 @@ impl ResponseReader {
     /// Moves up to `want` bytes into the body and says how many are still missing.
     fn take(&mut self, want: usize) -> Result<usize, ResponseError> {
         let count = want.min(self.pending.len());
-        if self.body.len() + count > BODY_LEN_MAX {
-            return Err(ResponseError::BodyTooLong);
+        if self.body.len() + count > self.body_len_max {
+            return Err(ResponseError::BodyTooLong(self.body_len_max));
         }
         self.body.extend(self.pending.drain(..count));
         Ok(want - count)
     }
 }
 
-fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, ResponseError> {
+fn parse_head(bytes: &[u8], body_len_max: usize) -> Result<Option<(Head, usize)>, ResponseError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Response::new(&mut headers);
     let used = match parsed.parse(bytes) {
@@ -185,8 +205,8 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, ResponseError> {
         Framing::ChunkSize
     } else if let Some(len) = field("content-length") {
         let len: usize = len.parse().map_err(|_| ResponseError::NotHttp)?;
-        if len > BODY_LEN_MAX {
-            return Err(ResponseError::BodyTooLong);
+        if len > body_len_max {
+            return Err(ResponseError::BodyTooLong(body_len_max));
         }
         Framing::Length(len)
     } else {
@@ -201,8 +221,6 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, ResponseError> {
     Ok(Some((head, used)))
 }
 
-/// A tracker's answer to `numwant=100` has some hundred bytes.
-const BODY_LEN_MAX: usize = 1024 * 1024;
 const HEAD_LEN_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 /// A chunk's size in hexadecimal, with extensions.
@@ -212,9 +230,11 @@ const CHUNK_LINE_LEN_MAX: usize = 1024;
 mod tests {
     use super::*;
 
+    const BODY_LEN_MAX: usize = 1000;
+
     /// Reads `bytes` in pieces of `step` and ends the connection.
     fn read(bytes: &[u8], step: usize) -> Result<Response, ResponseError> {
-        let mut reader = ResponseReader::default();
+        let mut reader = ResponseReader::new(BODY_LEN_MAX);
         for part in bytes.chunks(step) {
             if reader.push(part)? {
                 break;
@@ -261,8 +281,8 @@ mod tests {
             ResponseError::CutOff
         );
         assert_eq!(
-            bad("HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n"),
-            ResponseError::BodyTooLong
+            bad("HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n"),
+            ResponseError::BodyTooLong(BODY_LEN_MAX)
         );
         let chunked = |rest: &str| {
             bad(&format!(
@@ -280,7 +300,7 @@ mod tests {
 
     #[test]
     fn endless_heads_and_bodies_stop_at_the_limit() {
-        let mut reader = ResponseReader::default();
+        let mut reader = ResponseReader::new(BODY_LEN_MAX);
         let endless =
             std::iter::once(&b"HTTP/1.1 200 OK\r\nX: "[..]).chain(std::iter::repeat(&b"x"[..]));
         let result = endless
@@ -288,10 +308,13 @@ mod tests {
             .try_for_each(|part| reader.push(part).map(|_| ()));
         assert_eq!(result, Err(ResponseError::HeadTooLong));
 
-        let mut reader = ResponseReader::default();
+        let mut reader = ResponseReader::new(BODY_LEN_MAX);
         reader.push(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
         let part = vec![0; BODY_LEN_MAX];
         assert_eq!(reader.push(&part), Ok(false));
-        assert_eq!(reader.push(b"x"), Err(ResponseError::BodyTooLong));
+        assert_eq!(
+            reader.push(b"x"),
+            Err(ResponseError::BodyTooLong(BODY_LEN_MAX))
+        );
     }
 }

@@ -1,32 +1,10 @@
 use std::net::TcpListener;
-use std::thread::{self, JoinHandle};
 
 use dunlin_metainfo::{InfoHash, PeerId};
-use dunlin_proto::tracker::AnnounceEvent;
+use dunlin_proto::tracker::{AnnounceEvent, AnnounceRequest};
 
+use super::fixture::{Answer, serve};
 use super::*;
-
-/// Serves one canned answer a connection, in order, and returns what was asked.
-fn serve(answers: Vec<String>) -> (SocketAddr, JoinHandle<Vec<String>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    let server = thread::spawn(move || {
-        let mut asked = Vec::new();
-        for answer in answers {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                assert_eq!(stream.read(&mut byte).unwrap(), 1);
-                request.extend(byte);
-            }
-            asked.push(String::from_utf8(request).unwrap());
-            stream.write_all(answer.as_bytes()).unwrap();
-        }
-        asked
-    });
-    (addr, server)
-}
 
 fn request() -> AnnounceRequest {
     AnnounceRequest {
@@ -43,15 +21,15 @@ fn request() -> AnnounceRequest {
     }
 }
 
-fn ok(body: &str) -> String {
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
+fn ok(body: &str) -> Answer {
+    let len = body.len();
+    Answer::text(&format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n{body}"
+    ))
 }
 
 fn message(answer: &str) -> String {
-    let (addr, server) = serve(vec![answer.to_owned()]);
+    let (addr, server) = serve(vec![Answer::text(answer)]);
     let failure = announce(&format!("http://{addr}/announce"), &request(), None).unwrap_err();
     server.join().unwrap();
     failure.message
@@ -76,7 +54,8 @@ fn an_announce_asks_and_reads_the_answer() {
 
 #[test]
 fn redirects_are_followed_but_not_for_ever() {
-    let to = |place: &str| format!("HTTP/1.1 302 Found\r\nLocation: {place}\r\n\r\n");
+    let to =
+        |place: &str| Answer::text(&format!("HTTP/1.1 302 Found\r\nLocation: {place}\r\n\r\n"));
     let (addr, server) = serve(vec![to("/announce/2"), ok("d8:intervali60e5:peers0:e")]);
     let answer = announce(&format!("http://{addr}/announce"), &request(), None).unwrap();
     assert_eq!(answer.interval_s, 60);
@@ -139,10 +118,15 @@ fn the_open_internet_cannot_send_us_into_the_local_network() {
         "192.168.0.1:80".parse().unwrap(),
         "1.1.1.1:80".parse().unwrap(),
     ];
-    assert!(allowed(&url, local.clone(), false).is_ok());
+    assert!(allowed(&url, local.clone(), false, Loopback::AnnouncePath).is_ok());
     assert!(matches!(
-        allowed(&url, local, true),
+        allowed(&url, local, true, Loopback::AnnouncePath),
         Err(HttpError::LocalRedirect)
     ));
-    assert_eq!(allowed(&url, both, true).unwrap().len(), 1);
+    assert_eq!(
+        allowed(&url, both, true, Loopback::AnnouncePath)
+            .unwrap()
+            .len(),
+        1
+    );
 }
