@@ -3,12 +3,16 @@
 //! Flags that are options too (see `options`) stay text here: one place checks them, whether they
 //! come from a flag, the environment or a file.
 
+mod parse;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Config;
 use crate::failure::Failure;
+
+pub use parse::{Refusal, parse};
 
 const SIZES: &str = "Sizes and rates: 500K, 2M, 1.5G are decimal, KiB, MiB, GiB binary (aria2's K \
 is 1024). Durations: 30s, 10m, 1h30m.\nExit codes: 0 done, 1 other, 2 usage, 3 not found, \
@@ -67,9 +71,12 @@ pub enum Command {
     Create(Create),
     Show(Show),
     Verify(Verify),
+    Link(Link),
     Peer(Peer),
     Tracker(Tracker),
     Demo(Demo),
+    Completions(Completions),
+    Man(Man),
     /// The table of all options, as Markdown
     #[command(name = "__options", hide = true)]
     Options,
@@ -197,6 +204,13 @@ pub struct Verify {
     pub json: bool,
 }
 
+/// Print the magnet link of a torrent
+#[derive(Args, Debug)]
+pub struct Link {
+    /// A .torrent file, or - for stdin
+    pub source: String,
+}
+
 /// Run one peer of a swarm from a config file that all its peers share
 #[derive(Args, Debug)]
 #[command(after_help = SIZES)]
@@ -250,6 +264,22 @@ pub struct Demo {
     /// Leave the files there
     #[arg(long)]
     pub keep: bool,
+}
+
+/// Print what a shell needs to complete these commands
+#[derive(Args, Debug)]
+#[command(after_help = "For example: dunlin completions bash > \
+    ~/.local/share/bash-completion/completions/dunlin")]
+pub struct Completions {
+    pub shell: clap_complete::Shell,
+}
+
+/// Write the manual pages
+#[derive(Args, Debug)]
+#[command(after_help = "For example: dunlin man ~/.local/share/man/man1, then: man dunlin")]
+pub struct Man {
+    /// The folder for them; made if it does not exist
+    pub dir: PathBuf,
 }
 
 #[derive(Args, Debug, Default)]
@@ -381,175 +411,5 @@ impl Swarm {
     }
 }
 
-/// A usage error in one line, or the text of `--help` and `--version`.
-pub fn parse(words: Vec<std::ffi::OsString>) -> Result<Cli, Refusal> {
-    if let Some(failure) = words.get(1).and_then(|word| hint(&word.to_string_lossy())) {
-        return Err(Refusal::Wrong(failure));
-    }
-    Cli::try_parse_from(words).map_err(|error| {
-        use clap::error::ErrorKind;
-        let texts = [
-            ErrorKind::DisplayHelp,
-            ErrorKind::DisplayVersion,
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
-        ];
-        if texts.contains(&error.kind()) {
-            Refusal::Text(Box::new(error))
-        } else {
-            Refusal::Wrong(Failure::usage(one_line(&error)))
-        }
-    })
-}
-
-#[derive(Debug)]
-pub enum Refusal {
-    Text(Box<clap::Error>),
-    Wrong(Failure),
-}
-
-/// Clap's error without its headings and without the usage.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let text = text.split("\nUsage:").next().unwrap_or_default();
-    let text = text
-        .split("\nFor more information")
-        .next()
-        .unwrap_or_default();
-    let lines: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    let line = lines.join("; ");
-    let line = line.strip_prefix("error: ").unwrap_or(&line);
-    format!(
-        "{}; see --help",
-        line.replace(":;", ":").replace("; tip:", "; try:")
-    )
-}
-
-/// For a first word that is no command but looks like something to download, or names a command
-/// that will exist.
-fn hint(word: &str) -> Option<Failure> {
-    const NOT_BUILT: [&str; 4] = ["share", "link", "completions", "man"];
-    if NOT_BUILT.contains(&word) {
-        return Some(Failure::usage(match word {
-            "share" => {
-                "`dunlin share` is not built yet; until then: dunlin create FILE, \
-                 then dunlin seed FILE.torrent"
-            }
-            "link" => "`dunlin link` is not built yet; `dunlin show` tells the magnet link",
-            _ => "not built yet; see --help",
-        }));
-    }
-    let looks_like_source = word.ends_with(".torrent")
-        || ["magnet:", "http://", "https://"]
-            .iter()
-            .any(|start| word.starts_with(start))
-        || crate::source::is_info_hash(word);
-    looks_like_source.then(|| {
-        Failure::usage(format!(
-            "{word:?} is no command; to download it: dunlin get {word}"
-        ))
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::options::OPTIONS;
-    use clap::CommandFactory;
-
-    fn parse_line(line: &str) -> Result<Cli, Refusal> {
-        parse(line.split(' ').map(Into::into).collect())
-    }
-
-    fn failure(line: &str) -> String {
-        match parse_line(line) {
-            Err(Refusal::Wrong(failure)) => failure.message,
-            other => panic!("{line}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_flag_of_the_option_table_exists() {
-        let command = Cli::command();
-        let known: Vec<String> = command
-            .get_subcommands()
-            .chain([&command])
-            .flat_map(clap::Command::get_arguments)
-            .filter_map(|argument| argument.get_long().map(|long| format!("--{long}")))
-            .collect();
-        for spec in OPTIONS.iter().filter(|spec| !spec.flag.is_empty()) {
-            assert!(known.iter().any(|flag| flag == spec.flag), "{}", spec.flag);
-        }
-    }
-
-    #[test]
-    fn what_is_not_built_is_absent_from_the_help() {
-        let mut command = Cli::command();
-        command.build();
-        let mut texts = vec![command.render_long_help().to_string()];
-        texts.extend(
-            command
-                .get_subcommands_mut()
-                .filter(|sub| !sub.is_hide_set())
-                .map(|sub| sub.render_long_help().to_string()),
-        );
-        for text in texts {
-            for word in [
-                "dht",
-                "pex",
-                "lsd",
-                "encryption",
-                "share PATH",
-                "completions",
-                "hybrid",
-            ] {
-                assert!(!text.to_lowercase().contains(word), "{word} in {text}");
-            }
-        }
-    }
-
-    #[test]
-    fn something_to_download_hints_at_get() {
-        assert!(failure("dunlin thing.torrent").ends_with("dunlin get thing.torrent"));
-        assert!(failure("dunlin magnet:?xt=urn:btih:0").contains("dunlin get magnet:"));
-        assert!(failure("dunlin share x").contains("not built yet"));
-    }
-
-    #[test]
-    fn a_usage_error_is_one_line() {
-        for line in [
-            "dunlin gte x",
-            "dunlin get",
-            "dunlin get x --dwon 1M",
-            "dunlin -q -v get x",
-        ] {
-            let text = failure(line);
-            assert!(!text.contains('\n') && !text.contains("Usage"), "{text}");
-        }
-        assert!(failure("dunlin sed x").contains("'seed'"));
-    }
-
-    #[test]
-    fn flags_become_options() {
-        let Ok(cli) = parse_line("dunlin get a.torrent --up 1M --peer a:1 --peer b:2 --sequential")
-        else {
-            panic!()
-        };
-        let Command::Get(get) = cli.command else {
-            panic!()
-        };
-        let mut config = Config::default();
-        get.add_to(&mut config).unwrap();
-        assert_eq!(config.text("limits.up"), "1M");
-        assert_eq!(config.list("swarm.peers"), ["a:1", "b:2"]);
-        assert_eq!(config.text("pieces.order"), "sequential");
-    }
-}
+mod tests;

@@ -14,4 +14,5 @@ mod keys;
 mod libtorrent;
 mod peer;
 mod peer_log;
+mod sources;
 mod transfer;
