@@ -7,13 +7,18 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
 
+use dunlin_proto::peer::priority;
 use dunlin_proto::rng::Rng;
 use dunlin_proto::time::Instant;
 
 use crate::event::{PeerAddr, PeerSource};
+use crate::external::OwnAddresses;
+use crate::reach::{is_dialable, network};
+use known::{Ban, Known, Links, Rank, State, canonical};
+
+mod known;
 
 /// The known, the connected and the banned addresses of one torrent.
 #[derive(Clone, Debug)]
@@ -38,6 +43,9 @@ pub struct PeerList {
     ban_order: VecDeque<Ban>,
     /// Addresses that turned out to be ours.
     own: BTreeSet<PeerAddr>,
+    /// How others see us, as far as we know, and where we listen.
+    seen_as: OwnAddresses,
+    listen_port: u16,
 }
 
 impl PeerList {
@@ -56,7 +64,25 @@ impl PeerList {
             bans: BTreeSet::new(),
             ban_order: VecDeque::new(),
             own: BTreeSet::new(),
+            seen_as: OwnAddresses::default(),
+            listen_port: 0,
         }
+    }
+
+    /// Our own address, by which canonical priorities are made (BEP 40).
+    pub fn set_own_addresses(&mut self, seen_as: OwnAddresses, listen_port: u16) {
+        self.seen_as = seen_as;
+        self.listen_port = listen_port;
+    }
+
+    /// The canonical priority of the connection with this peer (BEP 40), the highest first; 0
+    /// while we do not know how it sees us.
+    pub fn priority(&self, addr: PeerAddr) -> u32 {
+        let peer = addr.socket_addr();
+        self.seen_as
+            .seen_from(peer.ip())
+            .and_then(|own| priority(SocketAddr::new(own, self.listen_port), peer))
+            .unwrap_or(0)
     }
 
     /// Addresses with so many links are not dialled; loopback always is. Unlimited at first.
@@ -68,7 +94,7 @@ impl PeerList {
     /// is full of better ones.
     pub fn add(&mut self, addr: PeerAddr, source: PeerSource, now: Instant) -> bool {
         let addr = canonical(addr);
-        if !is_dialable(addr) || self.is_banned(addr) || self.own.contains(&addr) {
+        if !is_dialable(addr.socket_addr()) || self.is_banned(addr) || self.own.contains(&addr) {
             return false;
         }
         let by_user = source == PeerSource::User;
@@ -86,9 +112,9 @@ impl PeerList {
         true
     }
 
-    /// Whom to dial now, if anybody: those whom the user named, then those never tried (at random,
-    /// or the whole swarm would dial the same ones), then the oldest attempt. It stays where it is
-    /// until [`on_dialling`](Self::on_dialling).
+    /// Whom to dial now, if anybody: those whom the user named, then those never tried (by canonical
+    /// priority; equals at random, or the whole swarm would dial the same ones), then the oldest
+    /// attempt. It stays where it is until [`on_dialling`](Self::on_dialling).
     pub fn next_dial(&mut self, now: Instant, rng: &mut Rng) -> Option<PeerAddr> {
         while let Some(&(until, addr)) = self.waiting.first() {
             if until > now {
@@ -110,7 +136,9 @@ impl PeerList {
         after
             .iter()
             .chain(before)
-            .find(|addr| may_dial(addr))
+            .filter(|addr| may_dial(addr))
+            // Of equals, the first from the random start on.
+            .min_by_key(|addr| Reverse(self.priority(**addr)))
             .or_else(|| tried.next().map(|(.., addr)| addr))
             .copied()
     }
@@ -463,120 +491,6 @@ impl PeerList {
         }
     }
 }
-
-#[derive(Clone, Debug)]
-struct Known {
-    by_user: bool,
-    is_seed: bool,
-    state: State,
-    /// Attempts and useless connections in a row.
-    failures: u32,
-    /// When somebody last told us of it.
-    named_at: Instant,
-    last_attempt: Option<Instant>,
-}
-
-impl Known {
-    /// How long to leave it alone. A peer that the user named is expected to come up any moment.
-    fn back_off(&self, addr: PeerAddr) -> Duration {
-        let (first, longest) = if self.by_user {
-            (BACK_OFF_NEAR, BACK_OFF_USER_MAX)
-        } else if addr.socket_addr().ip().is_loopback() {
-            (BACK_OFF_NEAR, BACK_OFF_MAX)
-        } else {
-            (BACK_OFF, BACK_OFF_MAX)
-        };
-        let doublings = self.failures.saturating_sub(1).min(16);
-        (first * (1 << doublings)).min(longest)
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    Ready,
-    Waiting(Instant),
-    /// A seed while we are one.
-    Parked,
-    Dialling,
-    /// We dialled it and are connected.
-    Connected,
-}
-
-impl State {
-    fn is_idle(self) -> bool {
-        match self {
-            Self::Ready | Self::Waiting(_) | Self::Parked => true,
-            Self::Dialling | Self::Connected => false,
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Rank {
-    User,
-    Other,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Links {
-    connected: usize,
-    dialling: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Ban {
-    Socket(PeerAddr),
-    Network(IpAddr),
-}
-
-impl Ban {
-    fn of(addr: PeerAddr) -> Self {
-        let ip = addr.socket_addr().ip();
-        if ip.is_loopback() {
-            Self::Socket(addr)
-        } else {
-            Self::Network(network(ip))
-        }
-    }
-}
-
-/// An IPv4 address that comes wrapped in IPv6 (a socket that listens on both) is the plain one.
-fn canonical(addr: PeerAddr) -> PeerAddr {
-    match addr {
-        PeerAddr::Tcp(SocketAddr::V6(v6)) => match v6.ip().to_ipv4_mapped() {
-            Some(v4) => PeerAddr::Tcp(SocketAddr::new(v4.into(), v6.port())),
-            None => addr,
-        },
-        PeerAddr::Tcp(SocketAddr::V4(_)) => addr,
-    }
-}
-
-fn is_dialable(addr: PeerAddr) -> bool {
-    let socket = addr.socket_addr();
-    let ip = socket.ip();
-    let nobody = match ip {
-        // "This network" (RFC 1122) and the limited broadcast.
-        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_broadcast(),
-        IpAddr::V6(_) => false,
-    };
-    socket.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !nobody
-}
-
-/// What one machine has: an IPv4 address, or an IPv6 /64.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-    }
-}
-
-/// Back-off after the first failure; it doubles with each further one.
-const BACK_OFF: Duration = Duration::from_secs(15);
-/// The same on loopback and for peers that the user named.
-const BACK_OFF_NEAR: Duration = Duration::from_secs(2);
-const BACK_OFF_MAX: Duration = Duration::from_secs(30 * 60);
-/// Peers that the user named are tried at least so often.
-const BACK_OFF_USER_MAX: Duration = Duration::from_secs(10);
 
 /// Bans remembered.
 const BANS_MAX: usize = 4096;

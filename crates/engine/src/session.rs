@@ -13,6 +13,7 @@ use dunlin_proto::time::Instant;
 use crate::command::Command;
 use crate::config::Config;
 use crate::event::{Action, Event, PeerKey, PeerSource, TorrentKey};
+use crate::external::External;
 use crate::rate_limit::RateLimiter;
 use crate::reason::{CloseReason, RefuseReason};
 use crate::resume::Resume;
@@ -49,6 +50,7 @@ impl Session {
                 unchoked: 0,
                 starved: BTreeSet::new(),
                 dropped_events: 0,
+                external: External::default(),
             },
             torrents: BTreeMap::new(),
             by_info_hash: BTreeMap::new(),
@@ -410,6 +412,12 @@ impl Session {
     reason = "a test looks for one action among many"
 )]
 mod hardship;
+#[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one action among many"
+)]
+mod neighbours;
 #[cfg(test)]
 #[expect(
     clippy::wildcard_enum_match_arm,

@@ -23,6 +23,7 @@ use crate::event::{
     Action, DiskError, DiskJob, DiskOp, JobId, PeerAddr, PeerKey, PeerSource, TorrentKey,
     TrackerFailure, TrackerKey,
 };
+use crate::external::{External, Voter};
 use crate::peer::Peer;
 use crate::peer_list::PeerList;
 use crate::picker::{Picker, PickerConfig};
@@ -63,6 +64,8 @@ pub(crate) struct Shared {
     /// Torrents that would ask for more if there were memory.
     pub(crate) starved: BTreeSet<TorrentKey>,
     pub(crate) dropped_events: u64,
+    /// Our own address as others see it.
+    pub(crate) external: External,
 }
 
 impl Shared {
@@ -404,6 +407,9 @@ impl Torrent {
                 self.announcer.on_reply(now, tracker, interval, min);
                 if response.tracker_id.is_some() {
                     self.tracker_id = response.tracker_id;
+                }
+                if let Some(ip) = response.external_ip {
+                    shared.external.on_vote(Voter::Tracker(url.clone()), ip);
                 }
                 if let Some(message) = response.warning {
                     shared.alert(Alert::TrackerWarning {

@@ -5,9 +5,11 @@ pub mod decoder;
 pub mod extension;
 pub mod handshake;
 pub mod message;
+pub mod priority;
 
 pub use allowed_fast::allowed_fast;
 pub use decoder::{Decoder, Item};
 pub use extension::ExtendedHandshake;
 pub use handshake::{Handshake, HandshakeDecoder, Reserved};
 pub use message::{Message, Request, Violation};
+pub use priority::priority;

@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 use super::*;
+use crate::external::{External, Voter};
 
 /// A list of tracker addresses, written as text, and a clock.
 struct Book {
@@ -177,6 +180,29 @@ fn untried_addresses_are_drawn_at_random() {
         firsts.insert(book.next());
     }
     assert_eq!(firsts.len(), 4);
+}
+
+#[test]
+fn who_knows_its_own_address_dials_by_canonical_priority() {
+    let mut external = External::default();
+    for voter in ["8.1.1.1", "8.2.1.1"] {
+        external.on_vote(Voter::Peer(ip(voter)), ip("123.213.32.10"));
+    }
+    let addrs = [
+        "98.76.54.32:1",
+        "98.76.54.36:1",
+        "98.77.54.32:1",
+        "9.1.1.1:1",
+    ];
+    let mut book = book(&addrs);
+    book.list.set_own_addresses(external.addresses(), 6881);
+    // The example of BEP 40.
+    assert_eq!(book.list.priority(addr("98.76.54.32:1")), 0xec2d_7224);
+    assert_eq!(book.list.priority(addr("[2001:db8::1]:1")), 0);
+    let mut best = addrs.map(addr);
+    best.sort_by_key(|addr| Reverse(book.list.priority(*addr)));
+    let dialled: Vec<_> = std::iter::from_fn(|| book.dial()).collect();
+    assert_eq!(dialled, best.map(|addr| addr.to_string()));
 }
 
 #[test]

@@ -182,6 +182,17 @@ impl Rig {
     }
 
     pub(super) fn connect(&mut self, id: u8, reserved: Reserved, direction: Direction) -> PeerKey {
+        let remote = addr(PeerKey(self.next_peer));
+        self.connect_from(remote, id, reserved, direction)
+    }
+
+    pub(super) fn connect_from(
+        &mut self,
+        remote: PeerAddr,
+        id: u8,
+        reserved: Reserved,
+        direction: Direction,
+    ) -> PeerKey {
         let key = PeerKey(self.next_peer);
         self.next_peer += 1;
         let handshake = Handshake {
@@ -189,7 +200,6 @@ impl Rig {
             peer_id: PeerId::new([id; 20]),
             reserved,
         };
-        let remote = addr(key);
         self.tell(Event::PeerConnected {
             peer: key,
             torrent: self.torrent,

@@ -32,6 +32,8 @@ impl Torrent {
         if !self.may_transfer() {
             return;
         }
+        self.peer_list
+            .set_own_addresses(shared.external.addresses(), shared.config.listen_port);
         while self.dialling < shared.config.dials_max
             && self.dialling + self.peers.len() < shared.config.max_peers
         {
@@ -374,6 +376,7 @@ impl Torrent {
         }
     }
 
+    /// Of equals, the connection with the lowest canonical priority (BEP 40).
     fn least_useful(&self, now: Instant) -> Option<PeerKey> {
         self.peers
             .iter()
@@ -382,11 +385,12 @@ impl Torrent {
                 (
                     peer.down.rate(now) + peer.up.rate(now),
                     peer.interesting,
+                    self.peer_list.priority(peer.listed_as()),
                     *key,
                 )
             })
-            .filter(|&(rate, _, _)| rate == 0)
+            .filter(|&(rate, ..)| rate == 0)
             .min()
-            .map(|(_, _, key)| key)
+            .map(|(.., key)| key)
     }
 }

@@ -12,6 +12,7 @@ use dunlin_proto::time::Instant;
 use super::{Shared, Torrent};
 use crate::alert::{Alert, Side};
 use crate::event::{Action, Direction, PeerAddr, PeerKey};
+use crate::external::Voter;
 use crate::reason::{ChokeReason, CloseReason};
 use crate::snapshot::TorrentState;
 
@@ -90,7 +91,9 @@ impl Torrent {
                     .ok_or(Violation::PieceIndex(piece))?;
                 self.on_allowed_fast(shared, now, key, piece);
             }
-            Message::Extended { id, payload } => self.on_extended(now, key, id, &payload)?,
+            Message::Extended { id, payload } => {
+                self.on_extended(shared, now, key, id, &payload)?
+            }
         }
         Ok(())
     }
@@ -328,6 +331,7 @@ impl Torrent {
 
     fn on_extended(
         &mut self,
+        shared: &mut Shared,
         now: Instant,
         key: PeerKey,
         id: u8,
@@ -347,6 +351,10 @@ impl Torrent {
             }
             if let Some(reqq) = handshake.reqq {
                 peer.requests_max = reqq.clamp(1, 10_000) as usize;
+            }
+            if let Some(named) = handshake.yourip {
+                let voter = Voter::Peer(peer.addr.socket_addr().ip());
+                shared.external.on_vote(voter, named);
             }
             if let Some(port) = handshake.p {
                 self.on_listens(now, key, port);
