@@ -98,6 +98,7 @@ impl Story {
             | Alert::PieceDone { .. }
             | Alert::Preferred { .. }
             | Alert::Choke { .. }
+            | Alert::PeerCompleted { .. }
             | Alert::FileCompleted { .. }
             | Alert::Complete { .. }
             | Alert::DiskFailed { .. } => {}
@@ -205,6 +206,7 @@ fn line(alert: &Alert) -> Option<String> {
                 clean(url)
             )
         }
+        Alert::PeerCompleted { peer, .. } => format!("{peer} has everything"),
         // Told louder, or by whom it ends.
         Alert::Interest { .. }
         | Alert::PieceFailed { .. }
@@ -275,6 +277,9 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
             let (peer, reason) = (peer.to_string(), reason.to_string());
             let name = if *choked { "choked" } else { "unchoked" };
             (name, json!({ "peer": peer, "by": by, "reason": reason }))
+        }
+        Alert::PeerCompleted { peer, .. } => {
+            ("peer_completed", json!({ "peer": peer.to_string() }))
         }
         Alert::Complete { summary, .. } => ("complete", complete(summary)),
         Alert::DialFailed { .. }

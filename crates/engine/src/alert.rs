@@ -70,6 +70,11 @@ pub enum Alert {
         by: Side,
         interested: bool,
     },
+    /// A peer has everything now, which it had not when it came.
+    PeerCompleted {
+        torrent: TorrentKey,
+        peer: PeerAddr,
+    },
     FileCompleted {
         torrent: TorrentKey,
         file: usize,
@@ -115,6 +120,7 @@ impl Alert {
             | Self::Preferred { torrent, .. }
             | Self::Choke { torrent, .. }
             | Self::Interest { torrent, .. }
+            | Self::PeerCompleted { torrent, .. }
             | Self::FileCompleted { torrent, .. }
             | Self::Complete { torrent, .. }
             | Self::Announced { torrent, .. }

@@ -81,10 +81,14 @@ impl Notices {
     }
 }
 
-/// What a listener waits for, rather than watches. Bounded by the number of torrents and files.
+/// What a listener waits for, rather than watches. Bounded by the
+/// number of torrents, files and peers, and by [`LATE_MAX`].
 fn matters(alert: &Alert) -> bool {
     match alert {
-        Alert::FileCompleted { .. } | Alert::Complete { .. } | Alert::DiskFailed { .. } => true,
+        Alert::PeerCompleted { .. }
+        | Alert::FileCompleted { .. }
+        | Alert::Complete { .. }
+        | Alert::DiskFailed { .. } => true,
         Alert::Connected { .. }
         | Alert::Disconnected { .. }
         | Alert::DialFailed { .. }

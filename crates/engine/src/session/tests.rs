@@ -70,6 +70,18 @@ fn two_seeds_have_nothing_to_say_to_each_other() {
 }
 
 #[test]
+fn a_peer_that_completes_is_told_of_and_one_that_came_complete_is_not() {
+    let mut rig = Rig::seed(2, Config::default());
+    let whole = rig.peer("xx");
+    let leech = rig.peer("x.");
+    rig.hear(leech, Message::Have { piece: 1 });
+    let told = rig.alerts.iter();
+    let told = told.filter(|alert| matches!(alert, Alert::PeerCompleted { .. }));
+    assert_eq!(told.count(), 1);
+    assert!(rig.is_closed(whole) && rig.is_closed(leech));
+}
+
+#[test]
 fn a_fresh_interested_peer_is_unchoked_at_once_while_slots_are_free() {
     let config = Config {
         preferred_neighbors: 2,

@@ -143,6 +143,10 @@ impl Torrent {
             peer.interesting += 1;
         }
         if peer.has.is_full() {
+            shared.alert(Alert::PeerCompleted {
+                torrent: self.key,
+                peer: peer.addr,
+            });
             self.on_became_seed(shared, now, key);
         }
         self.update_interest(shared, key, now);

@@ -419,6 +419,7 @@ impl World {
             | Alert::Disconnected { .. }
             | Alert::Interest { .. }
             | Alert::DialFailed { .. }
+            | Alert::PeerCompleted { .. }
             | Alert::FileCompleted { .. }
             | Alert::Announced { .. }
             | Alert::AnnounceFailed { .. }
