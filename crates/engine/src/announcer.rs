@@ -140,7 +140,7 @@ impl Announcer {
                 .clamp(INTERVAL_MIN, INTERVAL_MAX)
                 .max(self.min_interval.unwrap_or_default());
         match event {
-            AnnounceEvent::Started | AnnounceEvent::None => {}
+            AnnounceEvent::Started | AnnounceEvent::None | AnnounceEvent::Paused => {}
             AnnounceEvent::Completed => self.completion = Completion::Told,
             AnnounceEvent::Stopped => {
                 self.stage = Stage::Stopped;

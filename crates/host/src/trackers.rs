@@ -140,7 +140,10 @@ impl Queue {
         match announce.request.event {
             // Whoever waits for us to exit waits for this.
             AnnounceEvent::Stopped => self.waiting.push_front((host, announce)),
-            AnnounceEvent::None | AnnounceEvent::Started | AnnounceEvent::Completed => {
+            AnnounceEvent::None
+            | AnnounceEvent::Started
+            | AnnounceEvent::Completed
+            | AnnounceEvent::Paused => {
                 self.waiting.push_back((host, announce));
             }
         }

@@ -2,5 +2,8 @@
 
 pub mod announce;
 pub mod http;
+pub mod udp;
 
-pub use announce::{AnnounceEvent, AnnounceRequest, AnnounceResponse};
+pub use announce::{
+    AnnounceEvent, AnnounceQuery, AnnounceReply, AnnounceRequest, AnnounceResponse, ScrapeEntry,
+};

@@ -68,7 +68,10 @@ impl Tracker {
             AnnounceEvent::Stopped => {
                 self.peers.remove(&node);
             }
-            AnnounceEvent::None | AnnounceEvent::Started | AnnounceEvent::Completed => {
+            AnnounceEvent::None
+            | AnnounceEvent::Started
+            | AnnounceEvent::Completed
+            | AnnounceEvent::Paused => {
                 self.peers.insert(node, request.left);
             }
         }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use dunlin_proto::rng::Rng;
 use dunlin_proto::time::Instant;
 use dunlin_proto::tracker::http::server::{
-    encode_failure, encode_scrape, parse_announce, parse_scrape,
+    encode_announce, encode_failure, encode_scrape, parse_announce, parse_scrape,
 };
 
 use crate::table::Table;
@@ -66,12 +66,12 @@ pub fn respond(
 }
 
 fn announce(table: &mut Table, now: Instant, rng: &mut Rng, from: IpAddr, query: &str) -> Vec<u8> {
-    let query = match parse_announce(query) {
+    let (query, form) = match parse_announce(query) {
         Ok(query) => query,
         Err(error) => return encode_failure(&error.to_string()),
     };
     match table.announce(now, rng, &query, from) {
-        Ok(reply) => reply.encode(query.form),
+        Ok(reply) => encode_announce(&reply, form),
         Err(error) => encode_failure(&error.to_string()),
     }
 }

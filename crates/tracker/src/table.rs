@@ -16,8 +16,7 @@ use std::time::Duration;
 use dunlin_metainfo::{InfoHash, PeerId};
 use dunlin_proto::rng::Rng;
 use dunlin_proto::time::Instant;
-use dunlin_proto::tracker::AnnounceEvent;
-use dunlin_proto::tracker::http::server::{AnnounceQuery, AnnounceReply, ScrapeEntry};
+use dunlin_proto::tracker::{AnnounceEvent, AnnounceQuery, AnnounceReply, ScrapeEntry};
 
 use crate::config::Limits;
 

@@ -9,8 +9,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use dunlin_metainfo::PeerId;
 use dunlin_proto::rng::Rng;
 use dunlin_proto::time::Instant;
-use dunlin_proto::tracker::AnnounceEvent;
-use dunlin_proto::tracker::http::server::ScrapeEntry;
+use dunlin_proto::tracker::{AnnounceEvent, ScrapeEntry};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
@@ -137,6 +136,7 @@ impl Swarm {
             complete: count(true),
             incomplete: count(false),
             downloaded: self.downloaded,
+            downloaders: None,
         }
     }
 

@@ -1,6 +1,5 @@
 use super::*;
 use dunlin_proto::rng::Rng;
-use dunlin_proto::tracker::http::server::PeerForm;
 use proptest::prelude::*;
 
 const INTERVAL: Duration = Duration::from_secs(100);
@@ -67,7 +66,6 @@ fn leech() -> AnnounceQuery {
         left: 100,
         event: AnnounceEvent::None,
         num_want: None,
-        form: PeerForm::Compact,
     }
 }
 
@@ -229,6 +227,7 @@ fn a_finished_download_is_counted_once() {
         complete: 2,
         incomplete: 0,
         downloaded: 1,
+        downloaders: None,
     };
     assert_eq!(
         tracker.table.scrape(&[torrent(1), torrent(9)]),

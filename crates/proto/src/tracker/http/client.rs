@@ -3,12 +3,15 @@
 //! Trackers are as careless as peers: an answer is taken field by field, a field that makes no
 //! sense counts as missing, and addresses that nobody can dial are dropped.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use dunlin_metainfo::InfoHash;
 use dunlin_metainfo::bencode::{self, DecodeError, Value};
 
-use crate::tracker::{AnnounceEvent, AnnounceRequest, AnnounceResponse};
+use crate::tracker::announce::{self, INTERVAL_MAX_S, PEERS_MAX, is_dialable};
+use crate::tracker::{AnnounceEvent, AnnounceRequest, AnnounceResponse, ScrapeEntry};
 
 use super::query;
 
@@ -29,13 +32,7 @@ pub enum AnnounceError {
 /// The request target of an announce. `target` is path and query of the tracker's URL: both stay
 /// as they are, for they may hold a passkey.
 pub fn announce_target(target: &str, request: &AnnounceRequest) -> String {
-    let target = target.split('#').next().unwrap_or_default();
-    let mut out = String::with_capacity(target.len() + 300);
-    if !target.starts_with('/') {
-        out.push('/');
-    }
-    query::encode_rest(target, &mut out);
-    out.push(if target.contains('?') { '&' } else { '?' });
+    let mut out = with_query(target);
     out.push_str("info_hash=");
     query::encode(request.info_hash.as_bytes(), &mut out);
     out.push_str("&peer_id=");
@@ -60,12 +57,81 @@ pub fn announce_target(target: &str, request: &AnnounceRequest) -> String {
         AnnounceEvent::Started => out.push_str("&event=started"),
         AnnounceEvent::Stopped => out.push_str("&event=stopped"),
         AnnounceEvent::Completed => out.push_str("&event=completed"),
+        AnnounceEvent::Paused => out.push_str("&event=paused"),
     }
     if let Some(tracker_id) = &request.tracker_id {
         out.push_str("&trackerid=");
         query::encode(tracker_id, &mut out);
     }
     out
+}
+
+/// The request target of a scrape for at most [`SCRAPE_HASHES_MAX`] torrents; those beyond are
+/// left out. `None` if the tracker cannot be scraped: by convention (BEP 48) only a URL whose last
+/// component begins with `announce` can, and it turns into `scrape`.
+pub fn scrape_target(target: &str, info_hashes: &[InfoHash]) -> Option<String> {
+    let (path, rest) = target.split_at(target.find(['?', '#']).unwrap_or(target.len()));
+    let (folders, name) = path.rsplit_once('/')?;
+    let suffix = name.strip_prefix("announce")?;
+    let mut out = with_query(&format!("{folders}/scrape{suffix}{rest}"));
+    for (at, info_hash) in info_hashes.iter().take(SCRAPE_HASHES_MAX).enumerate() {
+        out.push_str(if at == 0 { "info_hash=" } else { "&info_hash=" });
+        query::encode(info_hash.as_bytes(), &mut out);
+    }
+    Some(out)
+}
+
+/// A target that waits for its first pair.
+fn with_query(target: &str) -> String {
+    let target = target.split('#').next().unwrap_or_default();
+    let mut out = String::with_capacity(target.len() + 300);
+    if !target.starts_with('/') {
+        out.push('/');
+    }
+    query::encode_rest(target, &mut out);
+    out.push(if target.contains('?') { '&' } else { '?' });
+    out
+}
+
+/// Reads the body of the answer to a scrape: what it says about the torrents that were asked for,
+/// in their order. Others, and those that the tracker does not know, are left out.
+pub fn parse_scrape(
+    body: &[u8],
+    asked: &[InfoHash],
+) -> Result<Vec<(InfoHash, ScrapeEntry)>, AnnounceError> {
+    if body.len() > BODY_LEN_MAX {
+        return Err(AnnounceError::TooLong(body.len()));
+    }
+    let document = bencode::decode(body)?;
+    let root = document.root();
+    root.as_dict().ok_or(AnnounceError::NotADictionary)?;
+    if let Some(reason) = root.get("failure reason") {
+        return Err(AnnounceError::Failure(text(reason)));
+    }
+    let files = root.get("files").and_then(Value::as_dict);
+    let files = files.ok_or(AnnounceError::NotADictionary)?;
+    let mut known: BTreeMap<InfoHash, ScrapeEntry> = BTreeMap::new();
+    for (hash, entry) in files {
+        if let Some(hash) = InfoHash::from_slice(hash)
+            && asked.contains(&hash)
+        {
+            known.entry(hash).or_insert_with(|| scrape_entry(entry));
+        }
+    }
+    let found = asked.iter();
+    Ok(found
+        .filter_map(|hash| Some((*hash, *known.get(hash)?)))
+        .collect())
+}
+
+fn scrape_entry(entry: Value<'_>) -> ScrapeEntry {
+    let field = |key: &str| count(entry.get(key));
+    ScrapeEntry {
+        complete: field("complete").unwrap_or(0),
+        incomplete: field("incomplete").unwrap_or(0),
+        downloaded: field("downloaded").unwrap_or(0),
+        downloaders: field("downloaders"),
+    }
 }
 
 /// Reads the body of an answer.
@@ -81,9 +147,7 @@ pub fn parse_announce(body: &[u8]) -> Result<AnnounceResponse, AnnounceError> {
     }
     let bytes = |key: &str| root.get(key).and_then(Value::as_bytes);
     Ok(AnnounceResponse {
-        interval_s: seconds(root.get("interval"))
-            .unwrap_or(INTERVAL_DEFAULT_S)
-            .clamp(1, INTERVAL_MAX_S),
+        interval_s: announce::interval_kept_s(seconds(root.get("interval"))),
         min_interval_s: seconds(root.get("min interval")).map(|s| s.min(INTERVAL_MAX_S)),
         complete: count(root.get("complete")),
         incomplete: count(root.get("incomplete")),
@@ -94,15 +158,6 @@ pub fn parse_announce(body: &[u8]) -> Result<AnnounceResponse, AnnounceError> {
             .map(<[u8]>::to_vec),
         external_ip: bytes("external ip").and_then(ip),
     })
-}
-
-/// Whether the address could be dialled at all.
-pub fn is_dialable(addr: SocketAddr) -> bool {
-    let ip = addr.ip();
-    addr.port() != 0
-        && !ip.is_unspecified()
-        && !ip.is_multicast()
-        && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
 fn peers(peers: Option<Value<'_>>, peers6: &[u8]) -> Vec<SocketAddr> {
@@ -152,9 +207,7 @@ fn count(value: Option<Value<'_>>) -> Option<u32> {
 }
 
 fn text(value: Value<'_>) -> String {
-    let bytes = value.as_bytes().unwrap_or_default();
-    let bytes = bytes.get(..TEXT_LEN_MAX).unwrap_or(bytes);
-    String::from_utf8_lossy(bytes).into_owned()
+    announce::text(value.as_bytes().unwrap_or_default())
 }
 
 /// BEP 24: 4 or 16 bytes.
@@ -166,17 +219,8 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
 /// Length of a body, in bytes.
 pub const BODY_LEN_MAX: usize = 1024 * 1024;
 
-/// Peers of one answer that are kept.
-pub const PEERS_MAX: usize = 1000;
-
-/// Seconds between announces when the tracker names none.
-const INTERVAL_DEFAULT_S: u32 = 30 * 60;
-
-/// A tracker that wants to hear from us less often than once a day is mistaken.
-const INTERVAL_MAX_S: u32 = 24 * 60 * 60;
-
-/// Bytes of a failure reason or warning that are kept.
-const TEXT_LEN_MAX: usize = 500;
+/// Torrents in one scrape: a request line of 4,000 bytes, which every server takes.
+pub const SCRAPE_HASHES_MAX: usize = 50;
 
 /// Bytes of a tracker id that we repeat.
 const TRACKER_ID_LEN_MAX: usize = 256;
@@ -327,7 +371,67 @@ mod tests {
         );
     }
 
+    #[test]
+    fn announce_becomes_scrape_in_the_last_component_only() {
+        let hash = InfoHash::new([b'a'; 20]);
+        let query = "info_hash=aaaaaaaaaaaaaaaaaaaa";
+        // The examples of the convention that BEP 48 repeats.
+        for (announce, scrape) in [
+            ("/announce", Some("/scrape?")),
+            ("/x/announce", Some("/x/scrape?")),
+            ("/announce.php", Some("/scrape.php?")),
+            ("/a", None),
+            ("/announce?x2%0644", Some("/scrape?x2%0644&")),
+            ("/announce?x=2/4", Some("/scrape?x=2/4&")),
+            ("/x%064announce", None),
+            ("/announce/x", None),
+            ("/announce/announce#x", Some("/announce/scrape?")),
+            ("announce", None),
+            ("", None),
+        ] {
+            let scrape = scrape.map(|start| format!("{start}{query}"));
+            assert_eq!(scrape_target(announce, &[hash]), scrape, "{announce}");
+        }
+        let many = scrape_target("/announce", &[hash; SCRAPE_HASHES_MAX + 1]).unwrap();
+        assert_eq!(many.matches("info_hash=").count(), SCRAPE_HASHES_MAX);
+        assert!(many.len() < 4096);
+    }
+
+    #[test]
+    fn a_scrape_tells_of_the_torrents_that_were_asked_for() {
+        let [a, b, c] = [b'a', b'b', b'c'].map(|byte| InfoHash::new([byte; 20]));
+        let body = b"d5:filesd20:aaaaaaaaaaaaaaaaaaaad8:completei1e10:downloadedi3e\
+            11:downloadersi1e10:incompletei2ee20:bbbbbbbbbbbbbbbbbbbbi5e3:xxxde\
+            20:ccccccccccccccccccccd8:completei-1e10:incompletei99999999999eeee";
+        let full = ScrapeEntry {
+            complete: 1,
+            incomplete: 2,
+            downloaded: 3,
+            downloaders: Some(1),
+        };
+        let none = ScrapeEntry::default();
+        assert_eq!(
+            parse_scrape(body, &[c, a, InfoHash::new([b'd'; 20]), b]),
+            Ok(vec![(c, none), (a, full), (b, none)])
+        );
+        assert_eq!(parse_scrape(body, &[]), Ok(vec![]));
+        assert_eq!(
+            parse_scrape(b"d14:failure reason2:noe", &[a]),
+            Err(AnnounceError::Failure("no".to_owned()))
+        );
+        assert_eq!(
+            parse_scrape(b"de", &[a]),
+            Err(AnnounceError::NotADictionary)
+        );
+    }
+
     proptest! {
+        #[test]
+        fn random_scrapes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse_scrape(&bytes, &[InfoHash::new([b'a'; 20])]);
+            let _ = scrape_target(&String::from_utf8_lossy(&bytes), &[]);
+        }
+
         #[test]
         fn random_bodies_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = parse_announce(&bytes);

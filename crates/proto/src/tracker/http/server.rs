@@ -5,26 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use dunlin_metainfo::bencode::Bencode;
 use dunlin_metainfo::{InfoHash, PeerId};
 
-use crate::tracker::AnnounceEvent;
+use crate::tracker::{AnnounceEvent, AnnounceQuery, AnnounceReply, ScrapeEntry};
 
 use super::query;
-
-/// An announce as the tracker understands it. An address that the client claims (`ip=`) is
-/// ignored: it would let anybody aim a swarm at a stranger.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AnnounceQuery {
-    pub info_hash: InfoHash,
-    pub peer_id: PeerId,
-    /// Where the peer listens; 0 only in an announce of `stopped`.
-    pub port: u16,
-    pub uploaded: u64,
-    pub downloaded: u64,
-    /// Bytes that the peer still wants; not said counts as not finished.
-    pub left: u64,
-    pub event: AnnounceEvent,
-    pub num_want: Option<u32>,
-    pub form: PeerForm,
-}
 
 /// In which form the client wants to read the peers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,12 +31,13 @@ pub enum QueryError {
 }
 
 /// Reads the query of an announce. The first of equal keys counts.
-pub fn parse_announce(query: &str) -> Result<AnnounceQuery, QueryError> {
+pub fn parse_announce(query: &str) -> Result<(AnnounceQuery, PeerForm), QueryError> {
     let event = match find(query, "event") {
         Some("started") => AnnounceEvent::Started,
         Some("stopped") => AnnounceEvent::Stopped,
         Some("completed") => AnnounceEvent::Completed,
-        // "paused" (BEP 21) and what nobody has invented yet are ordinary announces.
+        Some("paused") => AnnounceEvent::Paused,
+        // What nobody has invented yet is an ordinary announce.
         Some(_) | None => AnnounceEvent::None,
     };
     let port = number(query, "port")?.unwrap_or(0);
@@ -63,7 +47,12 @@ pub fn parse_announce(query: &str) -> Result<AnnounceQuery, QueryError> {
     }
     // libtorrent and others send -1 for "as many as you like".
     let num_want = find(query, "numwant").and_then(|text| text.parse().ok());
-    Ok(AnnounceQuery {
+    let form = match (find(query, "compact"), find(query, "no_peer_id")) {
+        (Some("0"), Some("1")) => PeerForm::DictWithoutPeerId,
+        (Some("0"), _) => PeerForm::Dict,
+        _ => PeerForm::Compact,
+    };
+    let query = AnnounceQuery {
         info_hash: InfoHash::new(id(query, "info_hash")?),
         peer_id: PeerId::new(id(query, "peer_id")?),
         port,
@@ -72,12 +61,8 @@ pub fn parse_announce(query: &str) -> Result<AnnounceQuery, QueryError> {
         left: number(query, "left")?.unwrap_or(u64::MAX),
         event,
         num_want,
-        form: match (find(query, "compact"), find(query, "no_peer_id")) {
-            (Some("0"), Some("1")) => PeerForm::DictWithoutPeerId,
-            (Some("0"), _) => PeerForm::Dict,
-            _ => PeerForm::Compact,
-        },
-    })
+    };
+    Ok((query, form))
 }
 
 /// Reads the query of a scrape (BEP 48): which torrents it asks for, each once. Asking for all
@@ -102,76 +87,58 @@ pub fn parse_scrape(query: &str) -> Result<Vec<InfoHash>, QueryError> {
 }
 
 /// The answer to an announce.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct AnnounceReply {
-    pub interval_s: u32,
-    pub min_interval_s: Option<u32>,
-    pub complete: u32,
-    pub incomplete: u32,
-    /// How often the torrent was downloaded in full.
-    pub downloaded: u32,
-    pub peers: Vec<(PeerId, SocketAddr)>,
-    /// The client's address as we see it (BEP 24).
-    pub external_ip: Option<IpAddr>,
-}
-
-impl AnnounceReply {
-    pub fn encode(&self, form: PeerForm) -> Vec<u8> {
-        let mut entries = vec![
-            ("interval", self.interval_s.into()),
-            ("complete", self.complete.into()),
-            ("incomplete", self.incomplete.into()),
-            ("downloaded", self.downloaded.into()),
-        ];
-        let min_interval = self.min_interval_s;
-        entries.extend(min_interval.map(|seconds| ("min interval", seconds.into())));
-        let external_ip = self.external_ip.map(ip_bytes);
-        entries.extend(external_ip.map(|ip| ("external ip", ip.into())));
-        match form {
-            PeerForm::Compact => {
-                let (v4, v6) = self.compact_peers();
-                entries.push(("peers", v4.into()));
-                if !v6.is_empty() {
-                    entries.push(("peers6", v6.into()));
-                }
-            }
-            PeerForm::Dict | PeerForm::DictWithoutPeerId => {
-                let peers = self.peers.iter().map(|peer| peer_dict(peer, form));
-                entries.push(("peers", Bencode::list(peers)));
+pub fn encode_announce(reply: &AnnounceReply, form: PeerForm) -> Vec<u8> {
+    let mut entries = vec![
+        ("interval", reply.interval_s.into()),
+        ("complete", reply.complete.into()),
+        ("incomplete", reply.incomplete.into()),
+        ("downloaded", reply.downloaded.into()),
+    ];
+    let min_interval = reply.min_interval_s;
+    entries.extend(min_interval.map(|seconds| ("min interval", seconds.into())));
+    let external_ip = reply.external_ip.map(ip_bytes);
+    entries.extend(external_ip.map(|ip| ("external ip", ip.into())));
+    match form {
+        PeerForm::Compact => {
+            let (v4, v6) = compact_peers(&reply.peers);
+            entries.push(("peers", v4.into()));
+            if !v6.is_empty() {
+                entries.push(("peers6", v6.into()));
             }
         }
-        Bencode::dict(entries).encode()
-    }
-
-    /// BEP 23, and BEP 7 for IPv6.
-    fn compact_peers(&self) -> (Vec<u8>, Vec<u8>) {
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for (_, addr) in &self.peers {
-            let out = if addr.is_ipv4() { &mut v4 } else { &mut v6 };
-            out.extend(ip_bytes(addr.ip()));
-            out.extend_from_slice(&addr.port().to_be_bytes());
+        PeerForm::Dict | PeerForm::DictWithoutPeerId => {
+            let peers = reply.peers.iter().map(|peer| peer_dict(peer, form));
+            entries.push(("peers", Bencode::list(peers)));
         }
-        (v4, v6)
     }
+    Bencode::dict(entries).encode()
 }
 
-/// What a tracker knows about one torrent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ScrapeEntry {
-    pub complete: u32,
-    pub incomplete: u32,
-    pub downloaded: u32,
+/// BEP 23, and BEP 7 for IPv6.
+fn compact_peers(peers: &[(PeerId, SocketAddr)]) -> (Vec<u8>, Vec<u8>) {
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for (_, addr) in peers {
+        let out = if addr.is_ipv4() { &mut v4 } else { &mut v6 };
+        out.extend(ip_bytes(addr.ip()));
+        out.extend_from_slice(&addr.port().to_be_bytes());
+    }
+    (v4, v6)
 }
 
 /// The answer to a scrape (BEP 48).
 pub fn encode_scrape(files: &[(InfoHash, ScrapeEntry)]) -> Vec<u8> {
     let files = files.iter().map(|(info_hash, entry)| {
-        let entry = Bencode::dict([
+        let mut entries = vec![
             ("complete", entry.complete.into()),
             ("downloaded", entry.downloaded.into()),
             ("incomplete", entry.incomplete.into()),
-        ]);
-        (info_hash.as_bytes().as_slice().into(), entry)
+        ];
+        let downloaders = entry.downloaders;
+        entries.extend(downloaders.map(|count| ("downloaders", count.into())));
+        (
+            info_hash.as_bytes().as_slice().into(),
+            Bencode::dict(entries),
+        )
     });
     let files = Bencode::Dict(files.collect());
     Bencode::dict([("files", files)]).encode()
@@ -246,28 +213,26 @@ mod tests {
 
     #[test]
     fn an_announce_may_say_no_more_than_it_must() {
-        let query = parse_announce(QUERY).unwrap();
+        let (query, form) = parse_announce(QUERY).unwrap();
         assert_eq!(
             query.info_hash.to_string(),
             "123456789abcdef123456789abcdef123456789a"
         );
         assert_eq!(query.peer_id, PeerId::new(*b"-DL0100-abcdefghijkl"));
         assert_eq!((query.port, query.left), (6881, u64::MAX));
-        assert_eq!((query.num_want, query.form), (None, PeerForm::Compact));
+        assert_eq!((query.num_want, form), (None, PeerForm::Compact));
         assert_eq!(query.event, AnnounceEvent::None);
     }
 
     #[test]
     fn forms_events_and_numwant_are_understood() {
-        let parse = |rest: &str| parse_announce(&format!("{QUERY}{rest}")).unwrap();
-        assert_eq!(parse("&compact=0").form, PeerForm::Dict);
-        assert_eq!(
-            parse("&compact=0&no_peer_id=1").form,
-            PeerForm::DictWithoutPeerId
-        );
-        assert_eq!(parse("&compact=1&no_peer_id=1").form, PeerForm::Compact);
+        let both = |rest: &str| parse_announce(&format!("{QUERY}{rest}")).unwrap();
+        let (parse, form) = (|rest: &str| both(rest).0, |rest: &str| both(rest).1);
+        assert_eq!(form("&compact=0"), PeerForm::Dict);
+        assert_eq!(form("&compact=0&no_peer_id=1"), PeerForm::DictWithoutPeerId);
+        assert_eq!(form("&compact=1&no_peer_id=1"), PeerForm::Compact);
         assert_eq!(parse("&event=completed").event, AnnounceEvent::Completed);
-        assert_eq!(parse("&event=paused").event, AnnounceEvent::None);
+        assert_eq!(parse("&event=paused").event, AnnounceEvent::Paused);
         assert_eq!(parse("&numwant=7").num_want, Some(7));
         assert_eq!(parse("&numwant=-1").num_want, None);
         assert_eq!(parse("&ip=1.2.3.4&left=5&left=6").left, 5);
@@ -314,7 +279,9 @@ mod tests {
     fn answers_are_byte_exact() {
         let mut reply = reply();
         assert_eq!(
-            reply.encode(PeerForm::Compact).escape_ascii().to_string(),
+            encode_announce(&reply, PeerForm::Compact)
+                .escape_ascii()
+                .to_string(),
             "d8:completei1e10:downloadedi3e11:external ip4:\\x7f\\x00\\x00\\x01\
              10:incompletei2e8:intervali1800e12:min intervali60e5:peers6:\\n\\x00\\x00\\x01\\x1a\\xe1\
              6:peers618: \\x01\\r\\xb8\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x01\\x00Pe"
@@ -323,7 +290,9 @@ mod tests {
         reply.external_ip = None;
         reply.peers.truncate(1);
         assert_eq!(
-            reply.encode(PeerForm::Dict).escape_ascii().to_string(),
+            encode_announce(&reply, PeerForm::Dict)
+                .escape_ascii()
+                .to_string(),
             "d8:completei1e10:downloadedi3e10:incompletei2e8:intervali1800e5:peers\
              ld2:ip8:10.0.0.17:peer id20:aaaaaaaaaaaaaaaaaaaa4:porti6881eeee"
         );
@@ -335,12 +304,14 @@ mod tests {
             complete: 1,
             incomplete: 2,
             downloaded: 3,
+            downloaders: Some(1),
         };
         assert_eq!(
             encode_scrape(&[(InfoHash::new([b'a'; 20]), entry)])
                 .escape_ascii()
                 .to_string(),
-            "d5:filesd20:aaaaaaaaaaaaaaaaaaaad8:completei1e10:downloadedi3e10:incompletei2eeee"
+            "d5:filesd20:aaaaaaaaaaaaaaaaaaaad8:completei1e10:downloadedi3e\
+             11:downloadersi1e10:incompletei2eeee"
         );
     }
 
@@ -361,7 +332,10 @@ mod tests {
                 external_ip: reply.external_ip,
                 ..AnnounceResponse::default()
             };
-            assert_eq!(client::parse_announce(&reply.encode(form)), Ok(expected));
+            assert_eq!(
+                client::parse_announce(&encode_announce(&reply, form)),
+                Ok(expected)
+            );
         }
     }
 
@@ -388,7 +362,7 @@ mod tests {
             };
             let target = client::announce_target("/announce", &request);
             let query = parse_announce(target.split_once('?').unwrap().1);
-            prop_assert_eq!(query, Ok(AnnounceQuery {
+            let expected = AnnounceQuery {
                 info_hash: request.info_hash,
                 peer_id: request.peer_id,
                 port,
@@ -397,8 +371,8 @@ mod tests {
                 left,
                 event: AnnounceEvent::Completed,
                 num_want: Some(num_want),
-                form: PeerForm::Compact,
-            }));
+            };
+            prop_assert_eq!(query, Ok((expected, PeerForm::Compact)));
         }
 
         #[test]
