@@ -93,9 +93,19 @@ impl Story {
                 let line = format!("{peer} is banned: it sent wrong data for piece {piece}");
                 return self.warn(events, "peer_banned", &line);
             }
+            Alert::MetadataFailed { from, banned, .. } => {
+                let from = list(from);
+                let line = if *banned {
+                    format!("{from} is banned: it sent wrong metadata")
+                } else {
+                    format!("the metadata from {from} is wrong and is fetched again")
+                };
+                return self.warn(events, "metadata_failed", &line);
+            }
             Alert::Connected { .. }
             | Alert::DialFailed { .. }
             | Alert::PieceDone { .. }
+            | Alert::MetadataDone { .. }
             | Alert::Preferred { .. }
             | Alert::Choke { .. }
             | Alert::PeerCompleted { .. }
@@ -178,6 +188,9 @@ fn line(alert: &Alert) -> Option<String> {
         } => {
             format!("piece {piece} from {}; have {have} of {total}", list(from))
         }
+        Alert::MetadataDone { bytes, from, .. } => {
+            format!("metadata ({bytes} bytes) from {}", list(from))
+        }
         Alert::Preferred {
             peers,
             optimistic,
@@ -211,6 +224,7 @@ fn line(alert: &Alert) -> Option<String> {
         Alert::Interest { .. }
         | Alert::PieceFailed { .. }
         | Alert::PeerBanned { .. }
+        | Alert::MetadataFailed { .. }
         | Alert::AnnounceFailed { .. }
         | Alert::TrackerWarning { .. }
         | Alert::FileCompleted { .. }
@@ -286,6 +300,8 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
         | Alert::Interest { .. }
         | Alert::PieceFailed { .. }
         | Alert::PeerBanned { .. }
+        | Alert::MetadataDone { .. }
+        | Alert::MetadataFailed { .. }
         | Alert::FileCompleted { .. }
         | Alert::Announced { .. }
         | Alert::AnnounceFailed { .. }

@@ -307,11 +307,14 @@ impl Transfer {
     }
 
     fn on_notice(&mut self, notice: &Notice) -> Result<(), Failure> {
-        let alert = &notice.alert;
+        let (at, alert) = match notice {
+            Notice::Alert { at, alert } => (*at, alert),
+            Notice::Metadata { .. } => return Ok(()),
+        };
         let Some(&index) = self.by_key.get(&alert.torrent()) else {
             return Ok(());
         };
-        let at = self.host_started_at + notice.at;
+        let at = self.host_started_at + at;
         let work = &mut self.works[index];
         if !matches!(alert, Alert::Complete { .. }) || work.item.is_download() {
             work.story.tell(&self.plan.events, at, alert)?;
@@ -428,9 +431,10 @@ impl Transfer {
             work.tell_progress(&self.plan.events)?;
         }
         self.host.shutdown();
-        for Notice { alert, .. } in notices.try_iter() {
+        for notice in notices.try_iter() {
             // What was complete may turn out not to be durable.
-            if let Alert::DiskFailed { error, .. } = alert
+            if let Notice::Alert { alert, .. } = notice
+                && let Alert::DiskFailed { error, .. } = alert
                 && self.failed.is_empty()
             {
                 self.failed.push(disk_failure(&error));

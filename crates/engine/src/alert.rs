@@ -47,6 +47,19 @@ pub enum Alert {
         peer: PeerAddr,
         piece: PieceIndex,
     },
+    /// The info dictionary of a magnet is here and its hash is right.
+    MetadataDone {
+        torrent: TorrentKey,
+        bytes: u32,
+        from: Vec<PeerAddr>,
+    },
+    /// A whole info dictionary came, and it is another one than the info hash names.
+    MetadataFailed {
+        torrent: TorrentKey,
+        from: Vec<PeerAddr>,
+        /// It came from one peer alone, which is banned for it.
+        banned: bool,
+    },
     /// The choice of an unchoking interval, fastest first. Rates in bytes per second: what the
     /// peer gives us while we leech, what we give it while we seed.
     Preferred {
@@ -117,6 +130,8 @@ impl Alert {
             | Self::PieceDone { torrent, .. }
             | Self::PieceFailed { torrent, .. }
             | Self::PeerBanned { torrent, .. }
+            | Self::MetadataDone { torrent, .. }
+            | Self::MetadataFailed { torrent, .. }
             | Self::Preferred { torrent, .. }
             | Self::Choke { torrent, .. }
             | Self::Interest { torrent, .. }

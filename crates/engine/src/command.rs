@@ -15,6 +15,14 @@ pub enum Command {
         torrent: TorrentKey,
         params: Box<AddTorrent>,
     },
+    /// A torrent of which only the info hash is known. Its info dictionary is fetched from peers
+    /// (BEP 9) and told by [`Action::Metadata`](crate::event::Action::Metadata); a
+    /// [`Command::Add`] with the same key then makes it a torrent like any other, with the peers
+    /// that it has.
+    AddMagnet {
+        torrent: TorrentKey,
+        params: Box<AddMagnet>,
+    },
     /// Announce `stopped`, save, close every peer. Ends with
     /// [`Action::TorrentGone`](crate::event::Action::TorrentGone).
     Remove {
@@ -54,6 +62,8 @@ pub struct AddTorrent {
     /// One digest a piece, in order.
     pub piece_digests: Arc<[Sha1Digest]>,
     pub private: bool,
+    /// The info dictionary as it stands, handed on to peers that ask (BEP 9). Empty: not served.
+    pub info: Arc<[u8]>,
     /// Announce URLs in tiers (BEP 12).
     pub trackers: Vec<Vec<String>>,
     /// What is on the disk already, as far as it may be trusted.
@@ -65,6 +75,16 @@ pub struct AddTorrent {
     pub limits: RateLimits,
     /// Go on uploading when everything wanted is here.
     pub seed_when_complete: bool,
+}
+
+/// What is known of a torrent before its info dictionary is.
+#[derive(Clone, Debug)]
+pub struct AddMagnet {
+    pub info_hash: InfoHash,
+    /// Announce URLs in tiers (BEP 12).
+    pub trackers: Vec<Vec<String>>,
+    pub peers: BTreeSet<PeerAddr>,
+    pub limits: RateLimits,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]

@@ -8,6 +8,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use dunlin_metainfo::{InfoHash, PieceIndex, Run, Sha1Digest};
 use dunlin_proto::buf::BlockBuf;
@@ -128,6 +129,10 @@ pub enum Event {
         run: Run,
         error: DiskError,
     },
+    /// The piece of an [`Action::ServeMetadata`] is in the socket's hands.
+    MetadataServed {
+        peer: PeerKey,
+    },
     /// The connection is gone, whoever ended it.
     PeerClosed {
         peer: PeerKey,
@@ -195,6 +200,14 @@ pub enum Action {
         peer: PeerKey,
         run: Run,
     },
+    /// Send a piece of the torrent's info dictionary (BEP 9), then send
+    /// [`Event::MetadataServed`].
+    ServeMetadata {
+        peer: PeerKey,
+        /// The id that the peer wants to see on the message (BEP 10).
+        id: u8,
+        piece: u32,
+    },
     /// Send `have` to every connected peer of the torrent.
     BroadcastHave {
         torrent: TorrentKey,
@@ -215,6 +228,13 @@ pub enum Action {
         tracker: TrackerKey,
         url: String,
         request: AnnounceRequest,
+    },
+    /// The info dictionary of a magnet is here, and it is the one that the info hash names.
+    /// Whether it describes a torrent is the host's to find out; it answers with
+    /// [`Command::Add`] or [`Command::Remove`].
+    Metadata {
+        torrent: TorrentKey,
+        info: Arc<[u8]>,
     },
     /// The torrent is removed: no key of it will be named again.
     TorrentGone {

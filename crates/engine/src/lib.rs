@@ -9,6 +9,7 @@ pub mod choker;
 pub mod command;
 pub mod config;
 pub mod event;
+pub mod extensions;
 pub mod external;
 pub mod hub;
 pub mod outbox;
@@ -28,7 +29,7 @@ pub mod torrent;
 pub mod verify;
 
 pub use alert::Alert;
-pub use command::{AddTorrent, Command};
+pub use command::{AddMagnet, AddTorrent, Command};
 pub use config::Config;
 pub use event::{Action, DiskJob, DiskOp, DiskResult, Event, JobId, PeerAddr, PeerKey, TorrentKey};
 pub use session::Session;

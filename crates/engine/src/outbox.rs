@@ -6,11 +6,14 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::ops::Range;
+use std::sync::Arc;
 
 use dunlin_metainfo::{BLOCK_LEN, Block, Layout, Run};
 use dunlin_proto::buf::{BlockBuf, BufPool};
 use dunlin_proto::peer::Message;
-use dunlin_proto::peer::message::{PIECE_HEADER_LEN, piece_header};
+use dunlin_proto::peer::message::{PIECE_HEADER_LEN, extended_header, piece_header};
+use dunlin_proto::peer::ut_metadata::{self, METADATA_PIECE_LEN};
 
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -27,10 +30,25 @@ pub struct Outbox {
     blocks: usize,
 }
 
+/// Something that the session waits for is in the socket's hands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sent {
+    /// All blocks of it.
+    Run(Run),
+    /// A piece of the info dictionary.
+    Metadata,
+}
+
 #[derive(Debug)]
 enum Segment {
     /// Encoded messages.
     Messages(Vec<u8>),
+    /// A piece of the info dictionary, which stays where it is.
+    Metadata {
+        header: Vec<u8>,
+        info: Arc<[u8]>,
+        range: Range<usize>,
+    },
     Block {
         header: [u8; PIECE_HEADER_LEN],
         buf: BlockBuf,
@@ -48,7 +66,7 @@ struct Serve {
 }
 
 impl Serve {
-    fn rest(&self) -> std::ops::Range<u16> {
+    fn rest(&self) -> Range<u16> {
         self.run.first() + self.delivered..self.run.first() + self.run.count()
     }
 }
@@ -73,6 +91,21 @@ impl Outbox {
     /// Read this run from the disk and send it, after those that were given before.
     pub fn serve(&mut self, run: Run) {
         self.serves.push_back(Serve { run, delivered: 0 });
+    }
+
+    /// Sends a piece of the info dictionary (BEP 9) under the peer's `id`. A piece that is not
+    /// there is sent empty: the session checked it.
+    pub fn serve_metadata(&mut self, id: u8, piece: u32, info: &Arc<[u8]>) {
+        let size = u32::try_from(info.len()).unwrap_or_default();
+        let len = ut_metadata::piece_len(size, piece).unwrap_or_default();
+        let start = (u64::from(piece) * u64::from(METADATA_PIECE_LEN)) as usize;
+        let head = ut_metadata::data_header(piece, size);
+        let header = extended_header(id, &head, len as usize);
+        self.segments.push_back(Segment::Metadata {
+            header,
+            info: Arc::clone(info),
+            range: start..start + len as usize,
+        });
     }
 
     /// Forgets the run if no byte of it was sent; whether it did. What is being read for it
@@ -100,7 +133,7 @@ impl Outbox {
                         self.blocks -= 1;
                         pool.give(buf);
                     }
-                    Segment::Block { .. } | Segment::Messages(_) => {
+                    Segment::Block { .. } | Segment::Messages(_) | Segment::Metadata { .. } => {
                         self.segments.push_back(segment);
                     }
                 }
@@ -176,9 +209,9 @@ impl Outbox {
         filled
     }
 
-    /// `n` bytes of what [`outgoing`](Self::outgoing) named are in the socket's hands. Adds the
-    /// runs that are now sent to `served`.
-    pub fn sent(&mut self, n: usize, pool: &mut BufPool, served: &mut Vec<Run>) {
+    /// `n` bytes of what [`outgoing`](Self::outgoing) named are in the socket's hands. Adds what
+    /// is now sent to `served`.
+    pub fn sent(&mut self, n: usize, pool: &mut BufPool, served: &mut Vec<Sent>) {
         self.sent += n;
         while let Some(first) = self.segments.front() {
             let len = first.len();
@@ -192,9 +225,10 @@ impl Outbox {
                     self.blocks -= 1;
                     pool.give(buf);
                     if last {
-                        served.push(run);
+                        served.push(Sent::Run(run));
                     }
                 }
+                Some(Segment::Metadata { .. }) => served.push(Sent::Metadata),
                 None => {}
             }
         }
@@ -207,7 +241,7 @@ impl Outbox {
         for segment in std::mem::take(self).segments {
             match segment {
                 Segment::Block { buf, .. } => pool.give(buf),
-                Segment::Messages(_) => {}
+                Segment::Messages(_) | Segment::Metadata { .. } => {}
             }
         }
     }
@@ -259,14 +293,16 @@ impl Outbox {
     fn tail(&mut self) -> &mut Vec<u8> {
         let open = match self.segments.back() {
             Some(Segment::Messages(bytes)) => bytes.len() < MESSAGES_LEN,
-            Some(Segment::Block { .. }) | None => false,
+            Some(Segment::Block { .. } | Segment::Metadata { .. }) | None => false,
         };
         if !open {
             self.segments.push_back(Segment::Messages(Vec::new()));
         }
         match self.segments.back_mut() {
             Some(Segment::Messages(bytes)) => bytes,
-            Some(Segment::Block { .. }) | None => unreachable!("a segment of messages was pushed"),
+            Some(Segment::Block { .. } | Segment::Metadata { .. }) | None => {
+                unreachable!("a segment of messages was pushed")
+            }
         }
     }
 }
@@ -276,6 +312,11 @@ impl Segment {
         match self {
             Self::Messages(bytes) => [bytes, &[]],
             Self::Block { header, buf, .. } => [header, buf.bytes()],
+            Self::Metadata {
+                header,
+                info,
+                range,
+            } => [header, info.get(range.clone()).unwrap_or_default()],
         }
     }
 
@@ -285,7 +326,7 @@ impl Segment {
 
     fn run(&self) -> Option<Run> {
         match self {
-            Self::Messages(_) => None,
+            Self::Messages(_) | Self::Metadata { .. } => None,
             Self::Block { run, .. } => Some(*run),
         }
     }

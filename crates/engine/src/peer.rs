@@ -76,6 +76,7 @@ pub struct Peer {
     /// Requests that it will queue (BEP 10 `reqq`); 250 is what clients assume unless told.
     pub requests_max: usize,
     pub refused_requests: u32,
+    pub metadata: MetadataUpload,
 
     pub down: RateMeter,
     pub up: RateMeter,
@@ -129,6 +130,7 @@ impl Peer {
             unrequested_bytes: 0,
             requests_max: 250,
             refused_requests: 0,
+            metadata: MetadataUpload::default(),
             down: RateMeter::new(now),
             up: RateMeter::new(now),
         }
@@ -212,6 +214,19 @@ impl Peer {
             && now >= self.no_requests_before
             && (!self.peer_choking || !self.allowed_in.is_empty())
     }
+}
+
+/// The info dictionary on its way to a peer (BEP 9).
+#[derive(Debug, Default)]
+pub struct MetadataUpload {
+    /// The id that the peer wants to see on our messages; 0 if it does not speak the extension.
+    pub their_id: u8,
+    /// Pieces that it asked for, oldest first.
+    pub queue: VecDeque<u32>,
+    /// Pieces in the host's hands.
+    pub serving: usize,
+    /// Pieces that it was given or will be.
+    pub granted: u32,
 }
 
 /// What we asked of a peer.

@@ -259,6 +259,11 @@ impl Session {
                 torrent.on_serve_failed(shared, now, peer, run, error);
                 Some(key)
             }
+            Event::MetadataServed { peer } => {
+                let (key, torrent, shared) = self.torrent_of(peer)?;
+                torrent.on_metadata_served(shared, peer);
+                Some(key)
+            }
             Event::PeerClosed { peer, reason } => {
                 let (key, torrent, shared) = self.torrent_of(peer)?;
                 torrent.on_closed(shared, now, peer, reason);
@@ -290,6 +295,8 @@ impl Session {
                 torrent.tick(shared, now);
                 Some(key)
             }
+            // Fetching is to come; until then a magnet waits for its promotion.
+            Command::AddMagnet { .. } => None,
             Command::Remove { torrent: key } => {
                 let torrent = self.torrents.get_mut(&key)?;
                 self.by_info_hash.remove(&torrent.info_hash());

@@ -26,7 +26,7 @@ use crate::event::{
     TrackerKey,
 };
 use crate::hub::Established;
-use crate::outbox::READ_BLOCKS_MAX;
+use crate::outbox::{READ_BLOCKS_MAX, Sent};
 use crate::reason::{CloseReason, RefuseReason};
 use crate::session::Session;
 use crate::snapshot::TorrentSnapshot;
@@ -73,6 +73,11 @@ pub enum Task {
         reason: CloseReason,
     },
     Disk(DiskJob),
+    /// Tell whoever knows what a torrent is; see [`Action::Metadata`].
+    Metadata {
+        torrent: TorrentKey,
+        info: Arc<[u8]>,
+    },
     /// Fill the buffers from the files, then call [`Shard::read_done`].
     Read(Read),
     Announce {
@@ -100,6 +105,8 @@ pub struct Read {
 #[derive(Debug)]
 struct Torrent {
     layout: Arc<Layout>,
+    /// The info dictionary, for peers that ask (BEP 9).
+    info: Arc<[u8]>,
     peers: BTreeSet<PeerKey>,
     /// Encoded `have` messages for all of them, kept until the end of the loop turn.
     haves: Vec<u8>,
@@ -143,6 +150,7 @@ impl Shard {
         if let Event::Command(Command::Add { torrent, params }) = &event {
             let entry = Torrent {
                 layout: params.layout.clone(),
+                info: params.info.clone(),
                 peers: BTreeSet::new(),
                 haves: Vec::new(),
             };
@@ -238,11 +246,18 @@ impl Shard {
         let layout = entry.stream.layout();
         let served: Vec<_> = served
             .into_iter()
-            .map(|run| (run, layout.run_len(run)))
+            .map(|sent| match sent {
+                Sent::Run(run) => Event::Served {
+                    peer,
+                    run,
+                    bytes: layout.run_len(run),
+                },
+                Sent::Metadata => Event::MetadataServed { peer },
+            })
             .collect();
         self.queue_read(peer);
-        for (run, bytes) in served {
-            self.tell(now, Event::Served { peer, run, bytes });
+        for event in served {
+            self.tell(now, event);
         }
     }
 
@@ -431,6 +446,7 @@ impl Shard {
                 }
             }
             Action::Unserve { peer, run } => self.unserve(peer, run),
+            Action::ServeMetadata { peer, id, piece } => self.serve_metadata(peer, id, piece),
             Action::BroadcastHave { torrent, piece } => {
                 if let Some(entry) = self.torrents.get_mut(&torrent) {
                     Message::Have { piece: piece.get() }.encode(&mut entry.haves);
@@ -450,6 +466,9 @@ impl Shard {
                 url,
                 request,
             }),
+            Action::Metadata { torrent, info } => {
+                self.tasks.push_back(Task::Metadata { torrent, info });
+            }
             Action::TorrentGone { torrent } => {
                 self.torrents.remove(&torrent);
                 self.tasks.push_back(Task::TorrentGone { torrent });
@@ -470,6 +489,16 @@ impl Shard {
         self.dirty.insert(peer);
         if entry.stream.is_clogged() {
             self.hang_up(peer, CloseReason::Io("it reads too slowly".to_owned()));
+        }
+    }
+
+    fn serve_metadata(&mut self, peer: PeerKey, id: u8, piece: u32) {
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        if let Some(torrent) = self.torrents.get(&entry.torrent) {
+            entry.stream.serve_metadata(id, piece, &torrent.info);
+            self.dirty.insert(peer);
         }
     }
 

@@ -25,6 +25,12 @@ pub struct TorrentSnapshot {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TorrentState {
+    /// A magnet: its info dictionary is not here yet. Bytes of it, and how many there will be, if
+    /// a peer has said so.
+    FetchingMetadata {
+        have: u32,
+        size: Option<u32>,
+    },
     Downloading,
     /// Every wanted piece is here.
     Seeding,

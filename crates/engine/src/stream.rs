@@ -11,7 +11,7 @@ use dunlin_proto::buf::{BlockBuf, BufPool};
 use dunlin_proto::peer::decoder;
 use dunlin_proto::peer::{Decoder, Message, Violation};
 
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Sent};
 
 /// One peer's connection after the handshakes.
 #[derive(Debug)]
@@ -113,6 +113,11 @@ impl PeerStream {
         self.outbox.serve(run);
     }
 
+    /// Sends a piece of the info dictionary (BEP 9) under the peer's `id`.
+    pub fn serve_metadata(&mut self, id: u8, piece: u32, info: &Arc<[u8]>) {
+        self.outbox.serve_metadata(id, piece, info);
+    }
+
     /// See [`Outbox::unserve`].
     pub fn unserve(&mut self, run: Run, pool: &mut BufPool) -> bool {
         self.outbox.unserve(run, pool)
@@ -138,7 +143,7 @@ impl PeerStream {
     }
 
     /// See [`Outbox::sent`].
-    pub fn sent(&mut self, n: usize, pool: &mut BufPool, served: &mut Vec<Run>) {
+    pub fn sent(&mut self, n: usize, pool: &mut BufPool, served: &mut Vec<Sent>) {
         self.outbox.sent(n, pool, served);
     }
 

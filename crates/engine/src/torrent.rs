@@ -2,8 +2,8 @@
 //!
 //! This file holds the state, the clockwork and the end of a torrent's life. Peers that come and go
 //! are in `torrent/connections.rs`, what they say in `messages.rs`, blocks that come in
-//! `download.rs`, choking and blocks that go out in `upload.rs`, and what all of it adds up to in
-//! `completion.rs`.
+//! `download.rs`, choking and blocks that go out in `upload.rs`, extensions (BEP 10) in
+//! `extensions.rs`, and what all of it adds up to in `completion.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -36,6 +36,7 @@ use crate::verify::Verify;
 mod completion;
 mod connections;
 mod download;
+mod extensions;
 mod messages;
 mod upload;
 
@@ -80,6 +81,8 @@ pub struct Torrent {
     info_hash: InfoHash,
     layout: Arc<Layout>,
     piece_digests: Arc<[Sha1Digest]>,
+    /// The info dictionary, for peers that lack it. Empty if it is not handed on.
+    info: Arc<[u8]>,
     state: TorrentState,
     seed_when_complete: bool,
 
@@ -245,6 +248,7 @@ impl Torrent {
             next_serving: None,
             next_requesting: None,
             piece_digests: params.piece_digests,
+            info: params.info,
             layout,
         };
         if params

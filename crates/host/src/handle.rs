@@ -14,8 +14,8 @@ use std::time::Duration;
 use dunlin_engine::command::Priority;
 use dunlin_engine::config::{PieceOrder, RateLimits};
 use dunlin_engine::snapshot::TorrentSnapshot;
-use dunlin_engine::{AddTorrent, Command, Config, PeerAddr, TorrentKey};
-use dunlin_metainfo::{PeerId, Torrent};
+use dunlin_engine::{AddMagnet, AddTorrent, Command, Config, PeerAddr, TorrentKey};
+use dunlin_metainfo::{InfoHash, PeerId, Torrent};
 
 use crate::notices::{Notice, Notices};
 use crate::poller::{Poller, Wake};
@@ -58,6 +58,17 @@ pub struct AddRequest {
     pub seed_when_complete: bool,
 }
 
+/// A torrent of which only the info hash is known.
+#[derive(Clone, Debug)]
+pub struct MagnetRequest {
+    pub info_hash: InfoHash,
+    /// Announce URLs in tiers.
+    pub trackers: Vec<Vec<String>>,
+    /// Addresses that the user or the link names.
+    pub peers: Vec<SocketAddr>,
+    pub limits: RateLimits,
+}
+
 /// The running host.
 pub struct Handle {
     orders: SyncSender<Order>,
@@ -68,8 +79,8 @@ pub struct Handle {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Opens the port and starts the threads. Alerts come out of the receiver, which should be
-/// drained: see [`Notice`].
+/// Opens the port and starts the threads. News come out of the receiver, which should be drained:
+/// see [`Notice`].
 pub fn start(mut config: HostConfig) -> Result<(Handle, Receiver<Notice>), HostError> {
     let (listeners, listen_addr) = tcp::listen(config.listen)?;
     config.engine.listen_port = listen_addr.port();
@@ -111,7 +122,34 @@ impl Handle {
     }
 
     pub fn add(&self, request: AddRequest) -> TorrentKey {
-        let key = TorrentKey(self.next_torrent.fetch_add(1, Ordering::Relaxed));
+        let key = self.new_key();
+        self.promote(key, request);
+        key
+    }
+
+    /// Looks for the info dictionary of a torrent; when it is here a [`Notice::Metadata`] says so.
+    /// Then [`Handle::promote`] makes a torrent of it.
+    pub fn add_magnet(&self, request: MagnetRequest) -> TorrentKey {
+        let torrent = self.new_key();
+        let MagnetRequest {
+            info_hash,
+            trackers,
+            peers,
+            limits,
+        } = request;
+        let params = Box::new(AddMagnet {
+            info_hash,
+            trackers,
+            peers: peers.into_iter().map(peer_addr).collect(),
+            limits,
+        });
+        self.command(Command::AddMagnet { torrent, params });
+        torrent
+    }
+
+    /// Makes a magnet a torrent like any other. Its peers stay connected; the trackers and peers
+    /// of the request are used as well.
+    pub fn promote(&self, key: TorrentKey, request: AddRequest) {
         let AddRequest {
             torrent,
             prepared,
@@ -127,6 +165,7 @@ impl Handle {
             layout: Arc::clone(&torrent.layout),
             piece_digests: Arc::clone(&torrent.piece_digests),
             private: torrent.private,
+            info: Arc::clone(&torrent.info),
             trackers,
             resume: prepared.resume,
             priorities,
@@ -140,7 +179,10 @@ impl Handle {
             params: Box::new(params),
             storage: Box::new(prepared.storage),
         });
-        key
+    }
+
+    fn new_key(&self) -> TorrentKey {
+        TorrentKey(self.next_torrent.fetch_add(1, Ordering::Relaxed))
     }
 
     pub fn command(&self, command: Command) {

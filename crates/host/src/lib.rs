@@ -17,7 +17,7 @@ pub mod storage;
 mod tcp;
 mod trackers;
 
-pub use handle::{AddRequest, Handle, HostConfig, HostError, start};
+pub use handle::{AddRequest, Handle, HostConfig, HostError, MagnetRequest, start};
 pub use notices::Notice;
 pub use tcp::{Listen, ListenError};
 

@@ -1,17 +1,27 @@
-//! The way out for alerts. It never waits: a listener that does not keep up loses the small talk
-//! and keeps what matters.
+//! The way out for alerts and metadata. It never waits: a listener that does not keep up loses the
+//! small talk and keeps what matters.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 
-use dunlin_engine::Alert;
+use dunlin_engine::{Alert, TorrentKey};
 
-/// An alert and when it happened, since the start.
+/// What happened, and when, since the start.
 #[derive(Debug)]
-pub struct Notice {
-    pub at: Duration,
-    pub alert: Alert,
+pub enum Notice {
+    Alert {
+        at: Duration,
+        alert: Alert,
+    },
+    /// The info dictionary of a magnet, as the info hash names it. It waits for
+    /// [`Handle::promote`](crate::Handle::promote).
+    Metadata {
+        at: Duration,
+        torrent: TorrentKey,
+        info: Arc<[u8]>,
+    },
 }
 
 #[derive(Debug)]
@@ -73,7 +83,7 @@ impl Notices {
     }
 
     fn keep(&mut self, notice: Notice) {
-        if matters(&notice.alert) && self.late.len() < LATE_MAX {
+        if matters(&notice) && self.late.len() < LATE_MAX {
             self.late.push_back(notice);
         } else {
             self.lost += 1;
@@ -83,7 +93,11 @@ impl Notices {
 
 /// What a listener waits for, rather than watches. Bounded by the
 /// number of torrents, files and peers, and by [`LATE_MAX`].
-fn matters(alert: &Alert) -> bool {
+fn matters(notice: &Notice) -> bool {
+    let alert = match notice {
+        Notice::Metadata { .. } => return true,
+        Notice::Alert { alert, .. } => alert,
+    };
     match alert {
         Alert::PeerCompleted { .. }
         | Alert::FileCompleted { .. }
@@ -95,6 +109,8 @@ fn matters(alert: &Alert) -> bool {
         | Alert::PieceDone { .. }
         | Alert::PieceFailed { .. }
         | Alert::PeerBanned { .. }
+        | Alert::MetadataDone { .. }
+        | Alert::MetadataFailed { .. }
         | Alert::Preferred { .. }
         | Alert::Choke { .. }
         | Alert::Interest { .. }
@@ -110,7 +126,6 @@ const LATE_MAX: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
-    use dunlin_engine::TorrentKey;
     use dunlin_engine::event::{DiskError, DiskErrorKind};
 
     use super::*;
@@ -133,7 +148,7 @@ mod tests {
                 message: String::new(),
             }
         };
-        Notice {
+        Notice::Alert {
             at: Duration::ZERO,
             alert,
         }
@@ -152,7 +167,7 @@ mod tests {
         let kept: Vec<Notice> = receiver.try_iter().collect();
         assert!(matches!(
             kept[..],
-            [Notice {
+            [Notice::Alert {
                 alert: Alert::DiskFailed { .. },
                 ..
             }]

@@ -394,10 +394,14 @@ impl Loop {
                     self.drop_socket(conn.0);
                 }
             }
-            Task::Alert(alert) => self.notices.send(Notice {
-                at: Duration::from_micros(now.as_micros()),
-                alert,
-            }),
+            Task::Metadata { torrent, info } => {
+                let at = Duration::from_micros(now.as_micros());
+                self.notices.send(Notice::Metadata { at, torrent, info });
+            }
+            Task::Alert(alert) => {
+                let at = Duration::from_micros(now.as_micros());
+                self.notices.send(Notice::Alert { at, alert });
+            }
         }
     }
 }

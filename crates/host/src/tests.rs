@@ -192,7 +192,9 @@ impl Node {
             let Ok(notice) = notice else {
                 panic!("waited in vain; {:#?}", self.handle.snapshot(self.torrent));
             };
-            if let Some(found) = pick(notice.alert) {
+            if let Notice::Alert { alert, .. } = notice
+                && let Some(found) = pick(alert)
+            {
                 return found;
             }
         }

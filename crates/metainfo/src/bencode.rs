@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 pub use decode::{
     BYTES_MAX, DEPTH_MAX, DecodeError, Dict, Document, Kind, List, Problem, TOKENS_MAX, Value,
-    decode,
+    decode, decode_prefix,
 };
 
 /// A value to encode. Text and byte strings are the same thing on the wire.

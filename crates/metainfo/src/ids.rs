@@ -5,6 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use sha1::{Digest, Sha1};
+
 /// Text that is not the hexadecimal form of an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected} hexadecimal digits, got {got:?}")]
@@ -82,6 +84,13 @@ id!(
     Sha1Digest,
     20
 );
+
+impl InfoHash {
+    /// The name of the torrent whose bencoded `info` dictionary this is.
+    pub fn of(info: &[u8]) -> Self {
+        Self(Sha1::digest(info).into())
+    }
+}
 
 fn decode_hex(text: &str, out: &mut [u8]) -> bool {
     let digits = text.as_bytes();

@@ -6,6 +6,7 @@ pub mod extension;
 pub mod handshake;
 pub mod message;
 pub mod priority;
+pub mod ut_metadata;
 
 pub use allowed_fast::allowed_fast;
 pub use decoder::{Decoder, Item};
@@ -13,3 +14,4 @@ pub use extension::ExtendedHandshake;
 pub use handshake::{Handshake, HandshakeDecoder, Reserved};
 pub use message::{Message, Request, Violation};
 pub use priority::priority;
+pub use ut_metadata::MetadataMessage;

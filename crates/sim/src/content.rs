@@ -13,6 +13,8 @@ pub struct Content {
     pub info_hash: InfoHash,
     pub layout: Arc<Layout>,
     pub piece_digests: Arc<[Sha1Digest]>,
+    /// Stands for the info dictionary: bytes that nobody reads. Empty: nobody hands it on.
+    pub info: Arc<[u8]>,
 }
 
 impl Content {
@@ -38,7 +40,16 @@ impl Content {
             info_hash: InfoHash::new(*b"an imaginary torrent"),
             layout: Arc::new(layout),
             piece_digests,
+            info: Arc::from([]),
         }
+    }
+
+    /// With an info dictionary of so many bytes, and the info hash that names it.
+    pub fn with_metadata(mut self, len: usize) -> Self {
+        let words = (0u64..).map(mix).flat_map(u64::to_be_bytes);
+        self.info = words.take(len).collect();
+        self.info_hash = InfoHash::of(&self.info);
+        self
     }
 
     pub fn bytes(&self) -> u64 {

@@ -74,6 +74,7 @@ fn describe(event: &Event) -> (u8, u64, u32) {
         Event::TrackerReplied { tracker, .. } => (10, u64::from(tracker.tier), NONE),
         Event::PeersFound { .. } => (11, 0, NONE),
         Event::Command(_) => (12, 0, NONE),
+        Event::MetadataServed { peer } => (13, peer.0, NONE),
     }
 }
 

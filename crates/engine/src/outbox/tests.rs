@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use dunlin_metainfo::FileSpan;
+use dunlin_proto::peer::MetadataMessage;
 use dunlin_proto::peer::message::PIECE_HEADER_LEN;
 
 use super::*;
@@ -24,7 +25,7 @@ struct Bench {
     layout: Arc<Layout>,
     outbox: Outbox,
     pool: BufPool,
-    served: Vec<Run>,
+    served: Vec<Sent>,
 }
 
 impl Bench {
@@ -89,7 +90,7 @@ fn a_run_is_served_when_its_last_byte_is_sent() {
     assert_eq!(bench.send(bytes - 1), bytes - 1);
     assert!(bench.served.is_empty());
     assert_eq!(bench.send(usize::MAX), 1);
-    assert_eq!(bench.served, [run]);
+    assert_eq!(bench.served, [Sent::Run(run)]);
     assert_eq!(bench.pool.out(), 0);
 }
 
@@ -143,7 +144,7 @@ fn a_run_is_forgotten_only_while_no_byte_of_it_is_sent() {
     assert!(bench.outbox.unserve(b, &mut bench.pool));
     assert_eq!(bench.pool.out(), 3);
     while bench.send(usize::MAX) > 0 {}
-    assert_eq!(bench.served, [a, c]);
+    assert_eq!(bench.served, [Sent::Run(a), Sent::Run(c)]);
     assert!(!bench.outbox.unserve(c, &mut bench.pool), "it is sent");
     assert_eq!(bench.pool.out(), 0);
 }
@@ -159,7 +160,7 @@ fn what_is_read_for_a_forgotten_run_goes_back() {
     bench.deliver(reading);
     assert_eq!(bench.pool.out(), 2);
     while bench.send(usize::MAX) > 0 {}
-    assert_eq!(bench.served, [b]);
+    assert_eq!(bench.served, [Sent::Run(b)]);
     assert!(!bench.outbox.is_serving());
 }
 
@@ -182,4 +183,34 @@ fn buffers_go_home_when_the_connection_ends() {
     bench.send(100_000);
     bench.outbox.release(&mut bench.pool);
     assert_eq!(bench.pool.out(), 0);
+}
+
+#[test]
+fn metadata_is_sent_from_where_it_lies() {
+    let mut bench = Bench::new();
+    let info: Arc<[u8]> = (0..20_000u32).map(|at| at as u8).collect();
+    bench.outbox.push(&Message::Unchoke);
+    bench.outbox.serve_metadata(3, 1, &info);
+    assert_eq!(bench.outbox.message_bytes(), 5);
+    let mut expected = Vec::new();
+    Message::Unchoke.encode(&mut expected);
+    Message::Extended {
+        id: 3,
+        payload: MetadataMessage::Data {
+            piece: 1,
+            total_size: 20_000,
+            bytes: info[16_384..].to_vec(),
+        }
+        .encode(),
+    }
+    .encode(&mut expected);
+    let mut slices = [IoSlice::new(&[]); 16];
+    let filled = bench.outbox.outgoing(&mut slices);
+    let wire: Vec<u8> = slices[..filled].iter().flat_map(|s| s.to_vec()).collect();
+    assert_eq!(wire, expected);
+    bench.send(wire.len() - 1);
+    assert!(bench.served.is_empty());
+    bench.send(1);
+    assert_eq!(bench.served, [Sent::Metadata]);
+    assert!(bench.outbox.is_empty());
 }

@@ -93,6 +93,7 @@ impl Rig {
             layout: Arc::clone(&self.layout),
             piece_digests: vec![Sha1Digest::new([0; 20]); self.layout.pieces() as usize].into(),
             private: false,
+            info: Arc::from([]),
             trackers,
             resume,
             priorities: Vec::new(),

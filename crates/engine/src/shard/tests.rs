@@ -68,6 +68,7 @@ impl Node {
             layout: layout.clone(),
             piece_digests: vec![Sha1Digest::new([0; 20]); layout.pieces() as usize].into(),
             private: false,
+            info: Arc::from([]),
             trackers: Vec::new(),
             resume,
             priorities: Vec::new(),
@@ -107,7 +108,10 @@ impl Node {
                 Task::Read(read) => self.do_read(now, read),
                 Task::Alert(Alert::Complete { .. }) => self.complete = true,
                 Task::Alert(_) => {}
-                task @ (Task::Dial { .. } | Task::Announce { .. } | Task::TorrentGone { .. }) => {
+                task @ (Task::Dial { .. }
+                | Task::Announce { .. }
+                | Task::Metadata { .. }
+                | Task::TorrentGone { .. }) => {
                     panic!("nobody asked for {task:?}");
                 }
             }

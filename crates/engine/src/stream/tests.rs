@@ -24,7 +24,7 @@ fn pattern(run: Run, at: usize) -> u8 {
 }
 
 /// Everything that waits to be sent.
-fn wire(stream: &mut PeerStream, pool: &mut BufPool) -> (Vec<u8>, Vec<Run>) {
+fn wire(stream: &mut PeerStream, pool: &mut BufPool) -> (Vec<u8>, Vec<Sent>) {
     let (mut bytes, mut served) = (Vec::new(), Vec::new());
     while !stream.is_flushed() {
         let mut slices = [IoSlice::new(&[]); 7];
@@ -80,6 +80,7 @@ fn serve(runs: &[Run], between: &[Message], pool: &mut BufPool) -> Vec<u8> {
         stream.read_done(bufs, pool);
     }
     let (bytes, served) = wire(&mut stream, pool);
+    let runs: Vec<Sent> = runs.iter().copied().map(Sent::Run).collect();
     assert_eq!(served, runs);
     bytes
 }

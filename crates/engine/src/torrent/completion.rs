@@ -125,7 +125,9 @@ impl Torrent {
         match self.state {
             TorrentState::Downloading => true,
             TorrentState::Seeding => self.seed_when_complete,
-            TorrentState::Failed(_) | TorrentState::Stopping => false,
+            TorrentState::FetchingMetadata { .. }
+            | TorrentState::Failed(_)
+            | TorrentState::Stopping => false,
         }
     }
 

@@ -1,7 +1,6 @@
 //! Peers come and go: dials, introductions, farewells, timeouts, bans.
 
 use dunlin_metainfo::PieceIndex;
-use dunlin_proto::peer::extension::ExtendedHandshake;
 use dunlin_proto::peer::{Handshake, Message, Reserved};
 use dunlin_proto::time::Instant;
 
@@ -209,23 +208,7 @@ impl Torrent {
                 .push_back(Action::Send { peer: key, message });
         }
         if theirs.extended() {
-            let Some(peer) = self.peers.get(&key) else {
-                return;
-            };
-            let handshake = ExtendedHandshake {
-                v: Some(concat!("dunlin/", env!("CARGO_PKG_VERSION")).to_owned()),
-                reqq: Some(shared.config.peer_requests_max as u32),
-                p: Some(shared.config.listen_port),
-                yourip: Some(peer.addr.socket_addr().ip()),
-                ..ExtendedHandshake::default()
-            };
-            let message = Message::Extended {
-                id: 0,
-                payload: handshake.encode(),
-            };
-            shared
-                .actions
-                .push_back(Action::Send { peer: key, message });
+            self.introduce(shared, key);
         }
     }
 

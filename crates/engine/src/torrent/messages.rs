@@ -5,14 +5,12 @@ use std::net::IpAddr;
 
 use dunlin_metainfo::{Bitfield, PieceIndex};
 use dunlin_proto::peer::allowed_fast::allowed_fast;
-use dunlin_proto::peer::extension::ExtendedHandshake;
 use dunlin_proto::peer::{Message, Violation};
 use dunlin_proto::time::Instant;
 
 use super::{Shared, Torrent};
 use crate::alert::{Alert, Side};
-use crate::event::{Action, Direction, PeerAddr, PeerKey};
-use crate::external::Voter;
+use crate::event::{Action, PeerKey};
 use crate::reason::{ChokeReason, CloseReason};
 use crate::snapshot::TorrentState;
 
@@ -329,56 +327,6 @@ impl Torrent {
                 shared
                     .actions
                     .push_back(Action::Send { peer: key, message });
-            }
-        }
-    }
-
-    fn on_extended(
-        &mut self,
-        shared: &mut Shared,
-        now: Instant,
-        key: PeerKey,
-        id: u8,
-        payload: &[u8],
-    ) -> Result<(), Violation> {
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return Ok(());
-        };
-        if !peer.reserved.extended() {
-            return Err(Violation::NotNegotiated);
-        }
-        // We offer no extension messages yet: whatever has another id is not for us.
-        if id == 0 {
-            let handshake = ExtendedHandshake::decode(payload)?;
-            if let Some(name) = handshake.v {
-                peer.client = name.chars().filter(|c| !c.is_control()).take(64).collect();
-            }
-            if let Some(reqq) = handshake.reqq {
-                peer.requests_max = reqq.clamp(1, 10_000) as usize;
-            }
-            if let Some(named) = handshake.yourip {
-                let voter = Voter::Peer(peer.addr.socket_addr().ip());
-                shared.external.on_vote(voter, named);
-            }
-            if let Some(port) = handshake.p {
-                self.on_listens(now, key, port);
-            }
-        }
-        Ok(())
-    }
-
-    fn on_listens(&mut self, now: Instant, key: PeerKey, port: u16) {
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return;
-        };
-        if peer.direction == Direction::Outgoing || peer.listens_at.is_some() {
-            return;
-        }
-        let listens = PeerAddr::Tcp((peer.addr.socket_addr().ip(), port).into());
-        if self.peer_list.on_listens(peer.addr, listens, now) {
-            peer.listens_at = Some(listens);
-            if peer.is_seed {
-                self.peer_list.on_seed(listens);
             }
         }
     }

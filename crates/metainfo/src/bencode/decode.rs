@@ -75,6 +75,16 @@ struct Token {
 
 /// Reads the one value that `bytes` holds.
 pub fn decode(bytes: &[u8]) -> Result<Document<'_>, DecodeError> {
+    let (document, rest) = decode_prefix(bytes)?;
+    if rest.is_empty() {
+        Ok(document)
+    } else {
+        Err(error(bytes.len() - rest.len(), Problem::Trailing))
+    }
+}
+
+/// Reads the value that `bytes` begins with; what follows it comes back unread.
+pub fn decode_prefix(bytes: &[u8]) -> Result<(Document<'_>, &[u8]), DecodeError> {
     if bytes.len() > BYTES_MAX {
         return Err(error(BYTES_MAX, Problem::TooLong));
     }
@@ -88,13 +98,9 @@ pub fn decode(bytes: &[u8]) -> Result<Document<'_>, DecodeError> {
     while !scanner.open.is_empty() {
         scanner.item()?;
     }
-    if scanner.at < bytes.len() {
-        return Err(error(scanner.at, Problem::Trailing));
-    }
-    Ok(Document {
-        bytes,
-        tape: scanner.tape,
-    })
+    let (bytes, rest) = bytes.split_at(scanner.at.min(bytes.len()));
+    let tape = scanner.tape;
+    Ok((Document { bytes, tape }, rest))
 }
 
 impl Document<'_> {

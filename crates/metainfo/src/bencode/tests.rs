@@ -159,6 +159,15 @@ fn tokens_are_limited() {
     assert_eq!(problem(&flat(TOKENS_MAX)).0, Problem::TooManyTokens);
 }
 
+#[test]
+fn what_follows_a_value_comes_back_unread() {
+    let (document, rest) = decode_prefix(b"d1:ai1ee3:abc").unwrap();
+    assert_eq!(document.root().raw(), b"d1:ai1ee");
+    assert_eq!(rest, b"3:abc");
+    assert_eq!(problem(b"d1:ai1ee3:abc"), (Problem::Trailing, 8));
+    assert!(decode_prefix(b"d1:a").is_err());
+}
+
 proptest! {
     #[test]
     fn decoding_what_was_encoded_gives_it_back(tree in tree()) {

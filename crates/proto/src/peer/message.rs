@@ -136,6 +136,16 @@ pub fn piece_header(block: Block) -> [u8; PIECE_HEADER_LEN] {
     header
 }
 
+/// The beginning of an extended message (BEP 10) whose payload is `head` and then `rest` bytes.
+pub fn extended_header(id: u8, head: &[u8], rest: usize) -> Vec<u8> {
+    let len = u32::try_from(2 + head.len() + rest);
+    let len = len.expect("our own messages are far shorter than 4 GiB");
+    let mut out = len.to_be_bytes().to_vec();
+    out.extend_from_slice(&[EXTENDED, id]);
+    out.extend_from_slice(head);
+    out
+}
+
 /// Whether a message of this id may have this length, the id included. Ids that nobody knows are
 /// to be ignored (BEP 10 asks for it), but not without end.
 pub fn check_len(id: u8, len: u32) -> Result<(), Violation> {
@@ -201,6 +211,8 @@ pub enum Violation {
     RequestRange,
     #[error("extension handshake malformed")]
     ExtensionHandshake,
+    #[error("message of an extension malformed")]
+    ExtensionMessage,
     #[error("message of an extension that was not negotiated")]
     NotNegotiated,
 }

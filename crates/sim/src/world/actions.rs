@@ -6,7 +6,8 @@ use dunlin_engine::event::ConnKey;
 use dunlin_engine::reason::CloseReason;
 use dunlin_engine::{Action, Alert, DiskJob, DiskOp, Event, PeerAddr, PeerKey};
 use dunlin_metainfo::{Bitfield, Run};
-use dunlin_proto::peer::Message;
+use dunlin_proto::peer::ut_metadata::METADATA_PIECE_LEN;
+use dunlin_proto::peer::{Message, MetadataMessage};
 use dunlin_proto::tracker::AnnounceRequest;
 
 use super::{Dialling, Mind, What, World, end_of};
@@ -43,6 +44,7 @@ impl World {
             Action::Cancel { peer, run } => self.cancel(node, peer, run),
             Action::Serve { peer, run } => self.serve(node, peer, run),
             Action::Unserve { peer, run } => self.unserve(node, peer, run),
+            Action::ServeMetadata { peer, id, piece } => self.serve_metadata(node, peer, id, piece),
             Action::BroadcastHave { piece, .. } => {
                 let whole = self.nodes[node.index()].disk.has_piece(piece.get());
                 self.verdicts
@@ -68,6 +70,8 @@ impl World {
                 };
                 self.put_event(self.now + TRACKER_DELAY, node, event);
             }
+            // Every node knows the torrent from the start.
+            Action::Metadata { .. } => {}
             Action::TorrentGone { .. } => self.gone(node),
             Action::Alert(alert) => self.alert(node, alert),
         }
@@ -164,6 +168,22 @@ impl World {
             watch.on_send(&message, &layout);
         }
         self.net.send(self.now, end, message);
+    }
+
+    fn serve_metadata(&mut self, node: NodeId, peer: PeerKey, id: u8, piece: u32) {
+        let info = &self.content.info;
+        let total_size = info.len() as u32;
+        let start = (piece * METADATA_PIECE_LEN) as usize;
+        let bytes = info.get(start..).unwrap_or_default();
+        let bytes = bytes.chunks(METADATA_PIECE_LEN as usize).next();
+        let data = MetadataMessage::Data {
+            piece,
+            total_size,
+            bytes: bytes.unwrap_or_default().to_vec(),
+        };
+        let payload = data.encode();
+        self.send(node, peer, Message::Extended { id, payload });
+        self.put_event(self.now, node, Event::MetadataServed { peer });
     }
 
     fn judge_claims(&mut self, node: NodeId, message: &Message) {
@@ -421,6 +441,8 @@ impl World {
             | Alert::DialFailed { .. }
             | Alert::PeerCompleted { .. }
             | Alert::FileCompleted { .. }
+            | Alert::MetadataDone { .. }
+            | Alert::MetadataFailed { .. }
             | Alert::Announced { .. }
             | Alert::AnnounceFailed { .. }
             | Alert::TrackerWarning { .. } => {}

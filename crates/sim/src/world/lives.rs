@@ -78,6 +78,7 @@ impl World {
             layout: self.content.layout.clone(),
             piece_digests: self.content.piece_digests.clone(),
             private: false,
+            info: self.content.info.clone(),
             trackers: if spec.uses_tracker {
                 vec![vec![TRACKER_URL.to_owned()]]
             } else {
