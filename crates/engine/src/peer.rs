@@ -38,7 +38,7 @@ pub struct Peer {
     pub last_interest: Instant,
 
     pub has: Bitfield,
-    /// It told us what it has, so that a bitfield would come too late.
+    /// It told us what it has: a bitfield from now on only adds to that.
     pub has_is_known: bool,
     pub is_seed: bool,
     /// Wanted pieces that it has and we lack.

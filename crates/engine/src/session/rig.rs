@@ -174,12 +174,17 @@ impl Rig {
 
     pub(super) fn peer_with(&mut self, has: &str, reserved: Reserved) -> PeerKey {
         let key = self.connect(self.next_peer as u8, reserved, Direction::Incoming);
+        self.hear_bits(key, has);
+        key
+    }
+
+    /// The peer says what it has in a bitfield, `x` for a piece.
+    pub(super) fn hear_bits(&mut self, peer: PeerKey, has: &str) {
         let mut bits = Bitfield::new(self.layout.pieces());
         for (index, _) in has.chars().enumerate().filter(|(_, c)| *c == 'x') {
             bits.set(index as u32);
         }
-        self.hear(key, Message::Bitfield(bits.to_wire()));
-        key
+        self.hear(peer, Message::Bitfield(bits.to_wire()));
     }
 
     pub(super) fn connect(&mut self, id: u8, reserved: Reserved, direction: Direction) -> PeerKey {

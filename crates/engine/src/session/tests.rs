@@ -696,15 +696,37 @@ fn a_silent_peer_is_snubbed_and_its_requests_go_elsewhere() {
     assert!(rig.is_closed(silent), "two minutes without a word");
 }
 
+/// aria2 sends a bitfield in place of many haves.
 #[test]
-fn a_bitfield_after_other_news_ends_the_connection() {
+fn a_later_bitfield_adds_pieces_and_takes_none_away() {
     let mut rig = Rig::new(3, Config::default());
     let peer = rig.peer("x..");
-    rig.hear(peer, Message::Bitfield(Bitfield::new(3).to_wire()));
+    rig.hear_bits(peer, ".x.");
+    unchoke(&mut rig, peer);
+    deliver_everything(&mut rig, peer);
+    let have = |rig: &Rig| rig.session.snapshot(TORRENT, rig.now).unwrap().pieces_have;
+    assert_eq!(have(&rig), 2);
+    rig.hear_bits(peer, "...");
+    rig.hear(peer, Message::HaveAll);
+    rig.hear_bits(peer, "xxx");
+    deliver_everything(&mut rig, peer);
+    assert_eq!(have(&rig), 3);
+}
+
+#[test]
+fn a_peer_that_says_that_it_lost_everything_is_closed() {
+    let mut rig = Rig::new(3, Config::default());
+    let peer = rig.peer("x..");
+    rig.hear(peer, Message::HaveNone);
     assert!(rig.is_closed(peer));
-    let other = rig.peer("...");
-    rig.hear(other, Message::Have { piece: 3 });
-    assert!(rig.is_closed(other), "there is no piece 3");
+}
+
+#[test]
+fn a_have_out_of_range_ends_the_connection() {
+    let mut rig = Rig::new(3, Config::default());
+    let peer = rig.peer("...");
+    rig.hear(peer, Message::Have { piece: 3 });
+    assert!(rig.is_closed(peer), "there is no piece 3");
 }
 
 #[test]

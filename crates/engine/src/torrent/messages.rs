@@ -65,13 +65,16 @@ impl Torrent {
             }
             Message::Bitfield(bytes) => {
                 let bits = Bitfield::from_wire(&bytes, self.layout.pieces());
-                self.on_bitfield(shared, now, key, bits.ok_or(Violation::Bitfield)?)?;
+                self.on_bitfield(shared, now, key, bits.ok_or(Violation::Bitfield)?);
             }
             Message::HaveAll => {
-                self.on_bitfield(shared, now, key, Bitfield::full(self.layout.pieces()))?;
+                self.on_bitfield(shared, now, key, Bitfield::full(self.layout.pieces()));
             }
             Message::HaveNone => {
-                self.on_bitfield(shared, now, key, Bitfield::new(self.layout.pieces()))?;
+                if self.peers.get(&key).is_some_and(|peer| peer.has_is_known) {
+                    return Err(Violation::HaveNoneLate);
+                }
+                self.on_bitfield(shared, now, key, Bitfield::new(self.layout.pieces()));
             }
             Message::Request(request) => self.on_request(shared, now, key, request)?,
             Message::Cancel(request) => self.on_cancel(shared, key, request),
@@ -151,18 +154,13 @@ impl Torrent {
         self.request_from(shared, key, now);
     }
 
-    fn on_bitfield(
-        &mut self,
-        shared: &mut Shared,
-        now: Instant,
-        key: PeerKey,
-        bits: Bitfield,
-    ) -> Result<(), Violation> {
+    fn on_bitfield(&mut self, shared: &mut Shared, now: Instant, key: PeerKey, bits: Bitfield) {
         let Some(peer) = self.peers.get_mut(&key) else {
-            return Ok(());
+            return;
         };
         if peer.has_is_known {
-            return Err(Violation::BitfieldLate);
+            self.on_more_bits(shared, now, key, &bits);
+            return;
         }
         peer.has_is_known = true;
         let is_seed = bits.is_full();
@@ -174,7 +172,34 @@ impl Torrent {
         self.offer_allowed_fast(shared, key);
         self.recount_interest(shared, key, now);
         self.request_from(shared, key, now);
-        Ok(())
+    }
+
+    /// BEP 3 has bitfields only as the first message, but aria2 sends one in place of many haves.
+    /// What it had and is not in there it keeps: nobody can make us follow a piece that comes and
+    /// goes.
+    fn on_more_bits(&mut self, shared: &mut Shared, now: Instant, key: PeerKey, bits: &Bitfield) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if peer.is_seed {
+            return;
+        }
+        for piece in bits
+            .iter_ones()
+            .filter_map(|index| self.layout.piece(index))
+        {
+            if peer.has.set(piece.get()) {
+                self.picker.on_peer_have(piece);
+                if self.picker.is_wanted(piece) {
+                    peer.interesting += 1;
+                }
+            }
+        }
+        if peer.has.is_full() {
+            self.on_became_seed(shared, now, key);
+        }
+        self.update_interest(shared, key, now);
+        self.request_from(shared, key, now);
     }
 
     fn on_became_seed(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {

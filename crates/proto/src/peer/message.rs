@@ -203,8 +203,8 @@ pub enum Violation {
     NotBitTorrent,
     #[error("bitfield of a wrong size or with spare bits")]
     Bitfield,
-    #[error("bitfield after other messages, or twice")]
-    BitfieldLate,
+    #[error("have-none after it told what it has")]
+    HaveNoneLate,
     #[error("piece index {0} out of range")]
     PieceIndex(u32),
     #[error("request out of range")]
