@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::clients::Place;
+
 /// A wait that takes longer than this has failed: far above what the slowest machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -49,6 +51,14 @@ impl Sandbox {
     /// Makes a folder.
     pub fn dir(&self, name: &str) -> PathBuf {
         let path = self.path(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// Makes a folder that nobody else has: `name 0`, `name 1` and so on.
+    pub fn fresh_dir(&self, name: &str) -> PathBuf {
+        let mut paths = (0..).map(|index| self.path(&format!("{name} {index}")));
+        let path = paths.find(|path| !path.exists()).unwrap();
         std::fs::create_dir_all(&path).unwrap();
         path
     }
@@ -89,12 +99,10 @@ impl Sandbox {
                 dunlin.env_remove(name);
             }
         }
+        let mut dunlin = piped(dunlin);
         dunlin
             .env("HOME", self.folder.path())
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .current_dir(self.folder.path());
         if !command.is_empty() {
             dunlin.arg(command);
         }
@@ -114,9 +122,28 @@ impl Sandbox {
         Running::new(dunlin.spawn().unwrap())
     }
 
+    /// As [`Self::run`], at another place.
+    pub fn run_at(&self, place: &Place, command: &str, words: Words<'_>) -> Done {
+        let mut dunlin = piped(place.enter(&self.dunlin(command, words)));
+        wait(dunlin.spawn().unwrap(), PATIENCE)
+    }
+
+    /// As [`Self::start`], at another place.
+    pub fn start_at(&self, place: &Place, command: &str, words: Words<'_>) -> Running {
+        let mut dunlin = piped(place.enter(&self.dunlin(command, words)));
+        dunlin.arg("--json-lines");
+        Running::new(dunlin.spawn().unwrap())
+    }
+
     /// A tracker on a free port of loopback, and its announce URL.
     pub fn tracker(&self) -> (Running, String) {
-        let mut tracker = self.start("tracker", &[&"--http", &"127.0.0.1:0"]);
+        self.tracker_at(&Place::loopback())
+    }
+
+    /// A tracker on a free port of the place, and its announce URL.
+    pub fn tracker_at(&self, place: &Place) -> (Running, String) {
+        let addr = format!("{}:0", place.ip());
+        let mut tracker = self.start_at(place, "tracker", &[&"--http", &addr]);
         let url = format!("http://{}/announce", tracker.addr());
         (tracker, url)
     }
@@ -294,6 +321,14 @@ impl Drop for Running {
             let _ = child.wait();
         }
     }
+}
+
+fn piped(mut command: Command) -> Command {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
 }
 
 fn read_lines(stdout: ChildStdout) -> Receiver<String> {

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod killed;
+mod matrix;
 mod oracle;
 mod sparse;
 mod swarm;

@@ -12,27 +12,18 @@
 //! ```
 
 use std::ffi::OsStr;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
+use crate::clients::missing;
 use crate::fixture::{PATIENCE, Running, Words, wait};
 
 /// A Python with libtorrent.
 #[derive(Debug)]
 pub struct Libtorrent {
     python: PathBuf,
-}
-
-static SKIPPED: AtomicUsize = AtomicUsize::new(0);
-
-/// Says, past the harness that keeps what a good test prints to itself, that a test did not run.
-pub fn skip(name: &str, why: &str) {
-    let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
-    let _ = writeln!(std::io::stderr(), "SKIPPED {count}: {name}: {why}");
 }
 
 impl Libtorrent {
@@ -49,12 +40,8 @@ impl Libtorrent {
         if works {
             return Some(Self { python });
         }
-        let missing = format!("{} cannot import libtorrent", python.display());
-        assert!(
-            std::env::var_os("DUNLIN_REQUIRE_CLIENTS").is_none_or(|v| v != "1"),
-            "{name}: {missing}"
-        );
-        skip(name, &format!("{missing}; .ci/run installs it"));
+        let what = format!("{} cannot import libtorrent", python.display());
+        missing(name, &what);
         None
     }
 

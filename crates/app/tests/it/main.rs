@@ -1,12 +1,14 @@
 //! The program as its users meet it: every test here runs the real binary.
 //!
-//! Nothing outside the build folder is touched and nothing but loopback is spoken to. Read
-//! [`fixture`] first: sandboxes, processes; then [`libtorrent`], the other client.
+//! Nothing outside the build folder is touched, and nothing is spoken to but loopback and networks
+//! that a test makes for itself. Read [`fixture`] first: sandboxes, processes; then [`clients`] and
+//! [`libtorrent`], the other clients.
 
 #![allow(unreachable_pub, reason = "a test binary: there is no outside")]
 
 mod classic;
 mod cli;
+mod clients;
 mod demo;
 mod fixture;
 mod interop;

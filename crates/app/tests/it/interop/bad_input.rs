@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::clients::skip;
 use crate::fixture::{Done, PATIENCE, Running, Sandbox, Words, wait};
-use crate::libtorrent::skip;
 
 use super::trees::{Data, assert_same, digests};
 use super::{create, get, seed};

@@ -5,8 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::clients::skip;
 use crate::fixture::Sandbox;
-use crate::libtorrent::{Libtorrent, skip};
+use crate::libtorrent::Libtorrent;
 
 use super::trees::{Data, sparse, sparse_sha256};
 use super::{create, get, number, seed};

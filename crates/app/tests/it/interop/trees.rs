@@ -153,7 +153,7 @@ fn digests_of(path: &Path) -> BTreeMap<PathBuf, String> {
     }
 }
 
-fn sha256(path: &Path) -> String {
+pub fn sha256(path: &Path) -> String {
     let mut file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut hasher = Sha256::new();
     let mut some = vec![0; PATTERN_BYTES];
