@@ -75,6 +75,8 @@ pub enum PeerSource {
     Tracker,
     /// It dialled us.
     Incoming,
+    /// This peer told us that it is connected with it (BEP 11).
+    Pex(PeerAddr),
 }
 
 /// What happened.

@@ -16,8 +16,10 @@ use dunlin_proto::time::Instant;
 use crate::event::{PeerAddr, PeerSource};
 use crate::external::OwnAddresses;
 use crate::reach::{is_dialable, network};
-use known::{Ban, Known, Links, Rank, State, canonical};
+use hearsay::Hearsay;
+use known::{Known, Links, Machine, Rank, State, canonical};
 
+mod hearsay;
 mod known;
 
 /// The known, the connected and the banned addresses of one torrent.
@@ -38,9 +40,10 @@ pub struct PeerList {
     incoming: BTreeSet<PeerAddr>,
     /// Links by address, loopback excepted.
     links: BTreeMap<IpAddr, Links>,
-    bans: BTreeSet<Ban>,
+    hearsay: Hearsay,
+    bans: BTreeSet<Machine>,
     /// Oldest first.
-    ban_order: VecDeque<Ban>,
+    ban_order: VecDeque<Machine>,
     /// Addresses that turned out to be ours.
     own: BTreeSet<PeerAddr>,
     /// How others see us, as far as we know, and where we listen.
@@ -61,6 +64,7 @@ impl PeerList {
             waiting: BTreeSet::new(),
             incoming: BTreeSet::new(),
             links: BTreeMap::new(),
+            hearsay: Hearsay::new(max / HEARSAY_SHARE),
             bans: BTreeSet::new(),
             ban_order: VecDeque::new(),
             own: BTreeSet::new(),
@@ -97,24 +101,69 @@ impl PeerList {
         if !is_dialable(addr.socket_addr()) || self.is_banned(addr) || self.own.contains(&addr) {
             return false;
         }
+        if let PeerSource::Pex(teller) = source {
+            return self.add_hearsay(addr, canonical(teller), now);
+        }
         let by_user = source == PeerSource::User;
         if let Some(known) = self.known.get_mut(&addr) {
             known.named_at = now;
-            if by_user && !known.by_user {
+            let is_news = by_user && !known.by_user;
+            self.confirm(addr);
+            if is_news {
                 self.promote(addr);
             }
             return false;
         }
-        if self.known.len() >= self.max && !self.evict(by_user) {
+        if self.known.len() >= self.max && !self.evict(source) {
             return false;
         }
         self.insert(addr, by_user, now);
         true
     }
 
-    /// Whom to dial now, if anybody: those whom the user named, then those never tried (by canonical
-    /// priority; equals at random, or the whole swarm would dial the same ones), then the oldest
-    /// attempt. It stays where it is until [`on_dialling`](Self::on_dialling).
+    /// A peer told of this one. Of one machine one address is enough, unless it was tried in vain.
+    fn add_hearsay(&mut self, addr: PeerAddr, teller: PeerAddr, now: Instant) -> bool {
+        let ip = addr.socket_addr().ip();
+        let of_machine = |port| PeerAddr::Tcp(SocketAddr::new(ip, port));
+        let mut others = self.known.range(of_machine(0)..=of_machine(u16::MAX));
+        let is_another = ip.is_loopback() || others.all(|(_, known)| known.failures > 0);
+        if self.known.contains_key(&addr)
+            || !is_another
+            || !self.hearsay.may_add(addr, teller)
+            || (self.known.len() >= self.max && !self.evict(PeerSource::Pex(teller)))
+        {
+            return false;
+        }
+        self.hearsay.add(addr, teller);
+        self.insert(addr, false, now);
+        true
+    }
+
+    /// The peer that told us of this one lost it: it is forgotten, if that is all we know of it.
+    pub fn on_dropped(&mut self, addr: PeerAddr, teller: PeerAddr) {
+        let (addr, teller) = (canonical(addr), Machine::of(canonical(teller)));
+        let untried = self
+            .known
+            .get(&addr)
+            .is_some_and(|known| known.state.is_idle() && known.last_attempt.is_none());
+        if untried && self.hearsay.teller_of(addr) == Some(teller) {
+            self.remove(addr);
+        }
+    }
+
+    /// It exists, by our own experience or by the word of somebody who has no reason to lie.
+    fn confirm(&mut self, addr: PeerAddr) {
+        if self.hearsay.remove(addr)
+            && let Some(known) = self.known.get_mut(&addr)
+        {
+            known.is_seed = false;
+            self.requeue(addr);
+        }
+    }
+
+    /// Whom to dial now, if anybody: those whom the user named, then those never tried (hearsay last;
+    /// by canonical priority; equals at random, or the whole swarm would dial the same ones), then
+    /// the oldest attempt. It stays where it is until [`on_dialling`](Self::on_dialling).
     pub fn next_dial(&mut self, now: Instant, rng: &mut Rng) -> Option<PeerAddr> {
         while let Some(&(until, addr)) = self.waiting.first() {
             if until > now {
@@ -131,15 +180,38 @@ impl PeerList {
         if let Some((Rank::User, _, addr)) = tried.peek() {
             return Some(*addr);
         }
+        let tried = tried.next().map(|(.., addr)| *addr);
+        self.next_untried(rng).or(tried)
+    }
+
+    fn next_untried(&self, rng: &mut Rng) -> Option<PeerAddr> {
         let start = rng.index(self.untried.len());
         let (before, after) = self.untried.split_at(start);
-        after
-            .iter()
-            .chain(before)
-            .filter(|addr| may_dial(addr))
+        let untried = after.iter().chain(before).copied();
+        let best = untried
+            .filter(|addr| self.may_dial(*addr))
             // Of equals, the first from the random start on.
-            .min_by_key(|addr| Reverse(self.priority(**addr)))
-            .or_else(|| tried.next().map(|(.., addr)| addr))
+            .min_by_key(|addr| {
+                let priority = Reverse(self.priority(*addr));
+                (self.hearsay.contains(*addr), priority)
+            })?;
+        if !self.hearsay.contains(best) {
+            return Some(best);
+        }
+        self.next_hearsay(rng)
+    }
+
+    /// Nobody but other peers told of those that are left: each of those who did is as likely to
+    /// be followed, however many addresses it told.
+    fn next_hearsay(&self, rng: &mut Rng) -> Option<PeerAddr> {
+        let teller_of = |addr: PeerAddr| self.hearsay.teller_of(addr);
+        let dialable = || self.untried.iter().filter(|addr| self.may_dial(**addr));
+        let tellers: BTreeSet<Machine> = dialable().filter_map(|addr| teller_of(*addr)).collect();
+        let tellers: Vec<Machine> = tellers.into_iter().collect();
+        let teller = rng.choose(&tellers)?;
+        dialable()
+            .filter(|addr| teller_of(**addr) == Some(*teller))
+            .max_by_key(|addr| self.priority(**addr))
             .copied()
     }
 
@@ -158,6 +230,7 @@ impl PeerList {
     pub fn on_connected(&mut self, addr: PeerAddr, now: Instant) {
         self.on_dialling(addr, now);
         self.set_state(canonical(addr), State::Connected);
+        self.confirm(canonical(addr));
     }
 
     /// A peer that dialled us is connected.
@@ -185,6 +258,7 @@ impl PeerList {
             links.connected = links.connected.saturating_sub(1);
         });
         self.set_state(listens, State::Connected);
+        self.confirm(listens);
         true
     }
 
@@ -250,7 +324,7 @@ impl PeerList {
     /// Never again: the whole address (of IPv6, the /64 that one machine has), on loopback the
     /// exact socket. The oldest bans give way to new ones.
     pub fn ban(&mut self, addr: PeerAddr) {
-        let ban = Ban::of(canonical(addr));
+        let ban = Machine::of(canonical(addr));
         if !self.bans.insert(ban) {
             return;
         }
@@ -263,7 +337,7 @@ impl PeerList {
         let idle: Vec<_> = self
             .known
             .iter()
-            .filter(|(addr, known)| Ban::of(**addr) == ban && known.state.is_idle())
+            .filter(|(addr, known)| Machine::of(**addr) == ban && known.state.is_idle())
             .map(|(addr, _)| *addr)
             .collect();
         for addr in idle {
@@ -272,7 +346,7 @@ impl PeerList {
     }
 
     pub fn is_banned(&self, addr: PeerAddr) -> bool {
-        self.bans.contains(&Ban::of(canonical(addr)))
+        self.bans.contains(&Machine::of(canonical(addr)))
     }
 
     pub fn ban_count(&self) -> usize {
@@ -342,6 +416,7 @@ impl PeerList {
     fn remove(&mut self, addr: PeerAddr) {
         self.set_state(addr, State::Parked);
         self.known.remove(&addr);
+        self.hearsay.remove(addr);
     }
 
     /// The user names an address that we know from elsewhere: it is tried at once.
@@ -357,14 +432,25 @@ impl PeerList {
         }
     }
 
-    /// Makes room: who failed most goes, of equals the one not heard of for longest. For an address that the user names, anybody idle.
-    fn evict(&mut self, for_user: bool) -> bool {
+    /// Makes room: hearsay goes first, then who failed most, of equals the one not heard of for
+    /// longest. For an address that the user names, anybody idle; for hearsay, only other hearsay.
+    fn evict(&mut self, newcomer: PeerSource) -> bool {
+        let may_go = |addr: PeerAddr, known: &Known| match newcomer {
+            PeerSource::User => true,
+            PeerSource::Tracker | PeerSource::Incoming => {
+                known.failures > 0 || self.hearsay.contains(addr)
+            }
+            PeerSource::Pex(_) => known.failures > 0 && self.hearsay.contains(addr),
+        };
         let victim = self
             .known
             .iter()
             .filter(|(_, known)| known.state.is_idle() && !known.by_user)
-            .max_by_key(|(_, known)| (known.failures, Reverse(known.named_at)))
-            .filter(|(_, known)| known.failures > 0 || for_user)
+            .filter(|(addr, known)| may_go(**addr, known))
+            .max_by_key(|(addr, known)| {
+                let is_hearsay = self.hearsay.contains(**addr);
+                (is_hearsay, known.failures, Reverse(known.named_at))
+            })
             .map(|(addr, _)| *addr);
         if let Some(addr) = victim {
             self.remove(addr);
@@ -492,6 +578,8 @@ impl PeerList {
     }
 }
 
+/// This part of the list, at most, is hearsay.
+const HEARSAY_SHARE: usize = 4;
 /// Bans remembered.
 const BANS_MAX: usize = 4096;
 /// Own addresses remembered.

@@ -7,6 +7,7 @@ pub mod handshake;
 pub mod message;
 pub mod priority;
 pub mod ut_metadata;
+pub mod ut_pex;
 
 pub use allowed_fast::allowed_fast;
 pub use decoder::{Decoder, Item};
@@ -15,3 +16,4 @@ pub use handshake::{Handshake, HandshakeDecoder, Reserved};
 pub use message::{Message, Request, Violation};
 pub use priority::priority;
 pub use ut_metadata::MetadataMessage;
+pub use ut_pex::{PexFlags, PexMessage, PexPeer};

@@ -67,13 +67,14 @@ pub(super) struct Links {
     pub(super) dialling: usize,
 }
 
+/// What is believed and banned as one: an IPv4 address, an IPv6 /64, on loopback a socket.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Ban {
+pub(super) enum Machine {
     Socket(PeerAddr),
     Network(IpAddr),
 }
 
-impl Ban {
+impl Machine {
     pub(super) fn of(addr: PeerAddr) -> Self {
         let ip = addr.socket_addr().ip();
         if ip.is_loopback() {

@@ -70,6 +70,8 @@ impl PeerList {
         assert_eq!(ready, self.ready.len() + self.untried.len());
         assert_eq!(waiting, self.waiting.len());
         assert_eq!(links, self.links);
+        self.hearsay
+            .check_invariants(|addr| self.known.contains_key(&addr));
         assert_eq!(self.bans.len(), self.ban_order.len());
     }
 }
@@ -508,6 +510,8 @@ fn untried_addresses_are_seen() {
 #[derive(Clone, Debug)]
 enum Step {
     Add(u16, bool),
+    Tell(u16, u16),
+    Untell(u16, u16),
     Dial,
     Connected(u16),
     Incoming(u16),
@@ -524,6 +528,8 @@ fn step() -> impl Strategy<Value = Step> {
     let peer = 0..40u16;
     prop_oneof![
         8 => (peer.clone(), prop::bool::weighted(0.2)).prop_map(|(p, user)| Step::Add(p, user)),
+        4 => (peer.clone(), peer.clone()).prop_map(|(p, teller)| Step::Tell(p, teller)),
+        2 => (peer.clone(), peer.clone()).prop_map(|(p, teller)| Step::Untell(p, teller)),
         6 => proptest::prelude::Just(Step::Dial),
         4 => peer.clone().prop_map(Step::Connected),
         2 => peer.clone().prop_map(Step::Incoming),
@@ -564,6 +570,10 @@ proptest! {
                     prop_assert!(book.list.len() <= before.max(12));
                     prop_assert!(!is_new || !book.list.is_banned(peer(p)));
                 }
+                Step::Tell(p, teller) => {
+                    book.list.add(peer(p), PeerSource::Pex(peer(teller)), book.now);
+                }
+                Step::Untell(p, teller) => book.list.on_dropped(peer(p), peer(teller)),
                 Step::Dial => if let Some(next) = book.list.next_dial(book.now, &mut book.rng) {
                     let state = book.list.known[&next].state;
                     prop_assert_eq!(state, State::Ready);
