@@ -84,6 +84,11 @@ id!(
     Sha1Digest,
     20
 );
+id!(
+    /// SHA-256 of a block, or of two others: a node of a hash tree (BEP 52).
+    Sha256Digest,
+    32
+);
 
 impl InfoHash {
     /// The name of the torrent whose bencoded `info` dictionary this is.

@@ -118,6 +118,29 @@ pub enum LayoutError {
     TooManyPieces(u64),
 }
 
+/// Which pieces hold each file of a v2 torrent, where every file that is not empty begins a piece
+/// (BEP 52).
+pub fn v2_pieces(
+    piece_len: u32,
+    lens: impl IntoIterator<Item = u64>,
+) -> Result<Vec<Range<u32>>, LayoutError> {
+    if piece_len == 0 || piece_len > PIECE_LEN_MAX {
+        return Err(LayoutError::PieceLength(piece_len.into()));
+    }
+    let mut end = 0;
+    let mut ranges = Vec::new();
+    for len in lens {
+        let start = end;
+        let pieces = u64::from(start) + len.div_ceil(u64::from(piece_len));
+        end = u32::try_from(pieces)
+            .ok()
+            .filter(|&end| end <= PIECES_MAX)
+            .ok_or(LayoutError::TooManyPieces(pieces))?;
+        ranges.push(start..end);
+    }
+    Ok(ranges)
+}
+
 /// The arithmetic of one torrent: pieces over blocks over files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -193,6 +216,13 @@ impl Layout {
 
     pub fn is_pad_file(&self, file: usize) -> bool {
         self.files[file].pad
+    }
+
+    /// Whether the file begins where a piece does, as all but empty ones must in v2 (BEP 52).
+    pub fn begins_piece(&self, file: usize) -> bool {
+        self.files[file]
+            .start
+            .is_multiple_of(u64::from(self.piece_len))
     }
 
     pub fn piece(&self, index: u32) -> Option<PieceIndex> {
@@ -415,6 +445,22 @@ mod tests {
         );
         assert_eq!(layout.file_pieces(2), 1..2);
         assert_eq!(layout.piece_files(first).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn files_of_v2_begin_pieces_of_their_own() {
+        let ranges = v2_pieces(16_384, [1, 0, 16_384, 16_385, 0]).unwrap();
+        assert_eq!(ranges, [0..1, 1..1, 1..2, 2..4, 4..4]);
+        let layout = Layout::new(16_384, files(&[16_384, 0, 5, 5])).unwrap();
+        let begins: Vec<bool> = (0..4).map(|file| layout.begins_piece(file)).collect();
+        assert_eq!(begins, [true, true, true, false]);
+        let pieces_max = u64::from(PIECES_MAX);
+        assert!(v2_pieces(16_384, [16_384 * pieces_max]).is_ok());
+        for lens in [&[16_384 * pieces_max + 1][..], &[u64::MAX, u64::MAX]] {
+            let result = v2_pieces(16_384, lens.iter().copied());
+            assert!(matches!(result, Err(LayoutError::TooManyPieces(_))));
+        }
+        assert_eq!(v2_pieces(0, [1]), Err(LayoutError::PieceLength(0)));
     }
 
     proptest! {

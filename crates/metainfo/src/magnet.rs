@@ -156,17 +156,17 @@ impl Reader {
                 self.magnet.length = value.parse().ok();
             }
             "tr" => {
-                if let Some(url) = self.new("tr", value, self.magnet.trackers.len()) {
+                if let Some(url) = self.fresh("tr", value, self.magnet.trackers.len()) {
                     self.magnet.trackers.push(url);
                 }
             }
             "ws" => {
-                if let Some(url) = self.new("ws", value, self.magnet.web_seeds.len()) {
+                if let Some(url) = self.fresh("ws", value, self.magnet.web_seeds.len()) {
                     self.magnet.web_seeds.push(url);
                 }
             }
             "x.pe" => {
-                if let Some(text) = self.new("x.pe", value, self.magnet.peers.len()) {
+                if let Some(text) = self.fresh("x.pe", value, self.magnet.peers.len()) {
                     self.magnet.peers.extend(peer(&text));
                 }
             }
@@ -200,7 +200,7 @@ impl Reader {
     }
 
     /// The value, unless it is empty, was there before, or is one too many.
-    fn new(&mut self, key: &'static str, value: &str, kept: usize) -> Option<String> {
+    fn fresh(&mut self, key: &'static str, value: &str, kept: usize) -> Option<String> {
         if kept >= ADDRESSES_MAX {
             return None;
         }

@@ -1,20 +1,28 @@
-//! The .torrent file: BEP 3, 5 (nodes), 12 (tiers), 19 (web seeds), 27 (private), 47 (attributes).
+//! The .torrent file: BEP 3, 5 (nodes), 12 (tiers), 19 (web seeds), 27 (private), 47 (attributes),
+//! 52 (v2).
 //!
-//! [`Torrent::parse`] takes bytes from anywhere and either gives a torrent that every other part
-//! may rely on (paths safe and distinct, piece count right, sums without overflow) or one line that
-//! says what is wrong. The info hash is over the bytes as they stand. Of a hybrid (BEP 52) the v1
-//! half is used.
+//! [`Metainfo::parse`] takes bytes from anywhere and either gives a torrent that every other part
+//! may rely on (paths safe and distinct, piece count right, sums without overflow, the halves of a
+//! hybrid in agreement) or one line that says what is wrong. Info hashes are over the bytes as they
+//! stand. A [`Torrent`] has a v1 half and can be transferred; a [`TorrentV2`] has none and is a
+//! type of its own, so that nobody tries.
 
 mod error;
 mod info;
+mod v2;
 
 use std::sync::Arc;
 
+use sha2::Digest;
+
 use crate::bencode::{Value, decode};
-use crate::ids::{InfoHash, InfoHashV2, Sha1Digest};
+use crate::ids::{InfoHash, InfoHashV2, Sha1Digest, Sha256Digest};
 use crate::layout::Layout;
 use crate::magnet::Magnet;
 use crate::safe_path::SafePath;
+
+use info::{Content, Info};
+use v2::Tree;
 
 pub use error::MetainfoError;
 
@@ -31,7 +39,15 @@ pub const PATHS_LEN_MAX: usize = 16 << 20;
 /// Trackers, web seeds and nodes that are kept, each; more are ignored.
 pub const ADDRESSES_MAX: usize = 200;
 
-/// What a .torrent file says.
+/// A .torrent file of either kind.
+#[derive(Clone, Debug)]
+pub enum Metainfo {
+    /// With a v1 half.
+    Torrent(Box<Torrent>),
+    V2Only(Box<TorrentV2>),
+}
+
+/// What a .torrent file with a v1 half says: v1, or a hybrid of v1 and v2.
 #[derive(Clone, Debug)]
 pub struct Torrent {
     pub info_hash: InfoHash,
@@ -66,6 +82,31 @@ pub struct Torrent {
     pub single_file: bool,
 }
 
+/// What a .torrent file without a v1 half says (BEP 52). It can be shown, not transferred.
+#[derive(Clone, Debug)]
+pub struct TorrentV2 {
+    pub info_hash: InfoHashV2,
+    /// Name of the file or of the folder: the first component of every path.
+    pub name: String,
+    /// In bytes: a power of two.
+    pub piece_length: u32,
+    /// Every file that is not empty begins one.
+    pub pieces: u32,
+    /// All files together.
+    pub bytes: u64,
+    pub files: Vec<TorrentFile>,
+    /// The fields from here on are those of [`Torrent`].
+    pub private: bool,
+    pub trackers: Vec<Vec<String>>,
+    pub web_seeds: Vec<String>,
+    pub nodes: Vec<(String, u16)>,
+    pub comment: Option<String>,
+    pub created_by: Option<String>,
+    pub created: Option<i64>,
+    pub source: Option<String>,
+    pub single_file: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TorrentFile {
     /// Relative to the download folder: NAME, or NAME/sub/file.
@@ -73,6 +114,8 @@ pub struct TorrentFile {
     /// In bytes.
     pub len: u64,
     pub attributes: Attributes,
+    /// The top of the file's hash tree, where there is a v2 half and the file is not empty.
+    pub pieces_root: Option<Sha256Digest>,
 }
 
 /// BEP 47.
@@ -87,7 +130,7 @@ pub struct Attributes {
     pub symlink: Option<SafePath>,
 }
 
-impl Torrent {
+impl Metainfo {
     /// Reads a .torrent file.
     pub fn parse(bytes: &[u8]) -> Result<Self, MetainfoError> {
         if bytes.len() > TORRENT_FILE_LEN_MAX {
@@ -102,6 +145,21 @@ impl Torrent {
         read(info, Some(root))
     }
 
+    /// What can be transferred, or an error that says why it cannot.
+    fn transferable(self) -> Result<Torrent, MetainfoError> {
+        match self {
+            Self::Torrent(torrent) => Ok(*torrent),
+            Self::V2Only(_) => Err(MetainfoError::V2Only),
+        }
+    }
+}
+
+impl Torrent {
+    /// Reads a .torrent file, which must have a v1 half.
+    pub fn parse(bytes: &[u8]) -> Result<Self, MetainfoError> {
+        Metainfo::parse(bytes)?.transferable()
+    }
+
     /// Reads a bare info dictionary, as peers send it to whoever has a magnet link (BEP 9). The
     /// torrent has no trackers.
     pub fn from_info(info: &[u8]) -> Result<Self, MetainfoError> {
@@ -109,7 +167,7 @@ impl Torrent {
             return Err(MetainfoError::TooLarge(info.len()));
         }
         let document = decode(info)?;
-        read(document.root(), None)
+        read(document.root(), None)?.transferable()
     }
 
     /// The link that names this torrent and says where to ask.
@@ -125,28 +183,115 @@ impl Torrent {
     }
 }
 
+impl TorrentV2 {
+    /// The link that names this torrent and says where to ask.
+    pub fn magnet(&self) -> Magnet {
+        Magnet {
+            info_hash_v2: Some(self.info_hash),
+            name: Some(self.name.clone()),
+            trackers: self.trackers.concat(),
+            web_seeds: self.web_seeds.clone(),
+            ..Magnet::default()
+        }
+    }
+}
+
 /// `root` is the dictionary around `info`, if there is one.
-fn read(info: Value<'_>, root: Option<Value<'_>>) -> Result<Torrent, MetainfoError> {
-    let (hashes, content) = info::read(info)?;
-    Ok(Torrent {
-        info_hash: hashes.v1,
-        info_hash_v2: hashes.v2,
+fn read(info: Value<'_>, root: Option<Value<'_>>) -> Result<Metainfo, MetainfoError> {
+    let halves = info::read(info)?;
+    let tree = match &halves {
+        Info::V1(_, tree) => tree.as_ref(),
+        Info::V2(_, tree) => Some(tree),
+    };
+    if let (Some(tree), Some(root)) = (tree, root) {
+        tree.check_layers(root)?;
+    }
+    let hash_v2 = InfoHashV2::new(sha2::Sha256::digest(info.raw()).into());
+    let around = Around::read(info, root);
+    Ok(match halves {
+        Info::V1(content, tree) => {
+            let hash_v2 = tree.map(|_| hash_v2);
+            Metainfo::Torrent(Box::new(torrent(info, content, hash_v2, around)))
+        }
+        Info::V2(name, tree) => Metainfo::V2Only(Box::new(torrent_v2(name, tree, hash_v2, around))),
+    })
+}
+
+fn torrent(
+    info: Value<'_>,
+    content: Content,
+    info_hash_v2: Option<InfoHashV2>,
+    around: Around,
+) -> Torrent {
+    Torrent {
+        info_hash: InfoHash::new(sha1::Sha1::digest(info.raw()).into()),
+        info_hash_v2,
         info: info.raw().into(),
         name: content.name,
         layout: Arc::new(content.layout),
         files: content.files,
         piece_digests: content.piece_digests,
-        private: info.get("private").and_then(Value::as_int) == Some(1),
-        trackers: root.map_or_else(Vec::new, trackers),
-        web_seeds: root.map_or_else(Vec::new, web_seeds),
-        nodes: root.map_or_else(Vec::new, nodes),
-        comment: root.and_then(|root| text(root, "comment")),
-        created_by: root.and_then(|root| text(root, "created by")),
-        created: root.and_then(|root| root.get("creation date")?.as_int()),
-        source: text(info, "source").or_else(|| text(root?, "source")),
-        encoding: root.and_then(|root| text(root, "encoding")),
+        private: around.private,
+        trackers: around.trackers,
+        web_seeds: around.web_seeds,
+        nodes: around.nodes,
+        comment: around.comment,
+        created_by: around.created_by,
+        created: around.created,
+        source: around.source,
+        encoding: around.encoding,
         single_file: content.single_file,
-    })
+    }
+}
+
+fn torrent_v2(name: String, tree: Tree, info_hash: InfoHashV2, around: Around) -> TorrentV2 {
+    TorrentV2 {
+        info_hash,
+        name,
+        piece_length: tree.piece_length,
+        pieces: tree.count(),
+        bytes: tree.files.iter().map(|file| file.len).sum(),
+        files: tree.files,
+        private: around.private,
+        trackers: around.trackers,
+        web_seeds: around.web_seeds,
+        nodes: around.nodes,
+        comment: around.comment,
+        created_by: around.created_by,
+        created: around.created,
+        source: around.source,
+        single_file: tree.single_file,
+    }
+}
+
+/// What does not concern the content. Most of it stands around the info dictionary.
+struct Around {
+    private: bool,
+    trackers: Vec<Vec<String>>,
+    web_seeds: Vec<String>,
+    nodes: Vec<(String, u16)>,
+    comment: Option<String>,
+    created_by: Option<String>,
+    created: Option<i64>,
+    source: Option<String>,
+    encoding: Option<String>,
+}
+
+impl Around {
+    fn read(info: Value<'_>, root: Option<Value<'_>>) -> Self {
+        let text_of = |key| root.and_then(|root| text(root, key));
+        Self {
+            private: info.get("private").and_then(Value::as_int) == Some(1),
+            trackers: root.map_or_else(Vec::new, trackers),
+            web_seeds: root.map_or_else(Vec::new, web_seeds),
+            nodes: root.map_or_else(Vec::new, nodes),
+            comment: text_of("comment"),
+            created_by: text_of("created by"),
+            created: root.and_then(|root| root.get("creation date")?.as_int()),
+            source: text(info, "source").or_else(|| text_of("source")),
+            encoding: text_of("encoding"),
+        }
+    }
 }
 
 /// `announce-list` hides `announce` (BEP 12), unless it lists nothing.

@@ -26,8 +26,22 @@ pub enum MetainfoError {
         "this torrent is BitTorrent v2 only, which cannot be transferred yet; ask for a v1 or hybrid one"
     )]
     V2Only,
-    #[error("unknown meta version {0}")]
+    #[error("this torrent is of BitTorrent version {0}, which this program is too old for")]
     MetaVersion(i64),
+    #[error("piece length {0} is not a power of two from 16 KiB to 512 MiB, as v2 torrents need")]
+    PieceLengthV2(u64),
+    #[error("the file tree {0}")]
+    Tree(&'static str),
+    #[error("file {0:?} has no \"pieces root\" of 32 bytes")]
+    PiecesRoot(String),
+    #[error("the v1 and the v2 half of this torrent disagree about {0:?}")]
+    Hybrid(String),
+    #[error("the v1 half of this torrent has {v1} pieces, the v2 half {v2}")]
+    HybridPieces { v1: u32, v2: u32 },
+    #[error("a piece layer belongs to no file of more than one piece")]
+    UnknownLayer,
+    #[error("the piece layer of {0:?} does not lead to its root")]
+    PieceLayer(String),
     #[error("torrent without files")]
     NoFiles,
     #[error("more than {FILES_MAX} files")]

@@ -373,34 +373,6 @@ fn digests_must_match_the_size() {
 }
 
 #[test]
-fn v2_only_is_an_error_of_its_own_and_hybrids_run_on_v1() {
-    let tree = || Some(Bencode::dict([("a.bin", Bencode::dict::<&str>([]))]));
-    let v2 = with(
-        single(),
-        [
-            ("meta version", Some(2i64.into())),
-            ("file tree", tree()),
-            ("pieces", None),
-            ("length", None),
-        ],
-    );
-    assert_eq!(parse(v2).unwrap_err(), MetainfoError::V2Only);
-    let hybrid = with(
-        single(),
-        [("meta version", Some(2i64.into())), ("file tree", tree())],
-    );
-    let bytes = torrent(hybrid);
-    let hybrid = Torrent::parse(&bytes).unwrap();
-    assert!(hybrid.info_hash_v2.is_some());
-    assert!(hybrid.magnet().to_string().contains("&xt=urn:btmh:1220"));
-    let later = with(
-        single(),
-        [("meta version", Some(3i64.into())), ("pieces", None)],
-    );
-    assert_eq!(parse(later).unwrap_err(), MetainfoError::MetaVersion(3));
-}
-
-#[test]
 fn too_many_files_and_multiplied_names_are_refused() {
     let entry = b"d6:lengthi0e4:pathl1:aee";
     let build = |name: &str, count: usize| {
