@@ -343,17 +343,9 @@ pub fn host_port(text: &str) -> Result<(&str, u16), String> {
 
 fn tracker_tier(text: &str) -> Result<(), String> {
     for url in text.split(',') {
-        if url.starts_with("udp://") || url.starts_with("https://") {
-            let scheme = url.split(':').next().unwrap_or_default();
-            return Err(format!(
-                "{url:?}: {scheme} trackers are not built yet, only http"
-            ));
-        }
-        if url.strip_prefix("http://").is_none_or(str::is_empty) {
-            return Err(format!(
-                "{url:?} is no tracker: write http://HOST:PORT/announce"
-            ));
-        }
+        dunlin_host::check_tracker(url).map_err(|why| {
+            format!("{url:?} is no tracker: {why}; write http://HOST:PORT/announce")
+        })?;
     }
     Ok(())
 }

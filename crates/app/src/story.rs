@@ -9,6 +9,7 @@ use std::time::Duration;
 use dunlin_engine::alert::{Alert, Side, Summary};
 use dunlin_engine::event::{Direction, PeerAddr};
 use dunlin_engine::reason::ChokeReason;
+use dunlin_host::shown_url;
 use dunlin_metainfo::InfoHash;
 use serde_json::{Value, json};
 
@@ -74,12 +75,16 @@ impl Story {
             Alert::AnnounceFailed {
                 url, message, next, ..
             } => {
-                let trouble = format!("tracker {}: {}", clean(url), clean(message));
+                let trouble = format!("tracker {}: {}", clean(&shown_url(url)), clean(message));
                 let line = format!("{trouble}; {}", next_try(*next));
                 return self.trouble(events, url, trouble, &line);
             }
             Alert::TrackerWarning { url, message, .. } => {
-                let line = format!("tracker {} warns: {}", clean(url), clean(message));
+                let line = format!(
+                    "tracker {} warns: {}",
+                    clean(&shown_url(url)),
+                    clean(message)
+                );
                 return self.trouble(events, url, line.clone(), &line);
             }
             Alert::PieceFailed { piece, from, .. } => {
@@ -216,7 +221,7 @@ fn line(alert: &Alert) -> Option<String> {
             let next = show_duration(*next);
             format!(
                 "tracker {}: {peers} peers; next announce in {next}",
-                clean(url)
+                clean(&shown_url(url))
             )
         }
         Alert::PeerCompleted { peer, .. } => format!("{peer} has everything"),

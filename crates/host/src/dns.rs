@@ -4,7 +4,7 @@
 //! worst), so whoever waits for a helper thread waits with a limit.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 /// The addresses of a host, canonical (no IPv4 inside IPv6), at most [`ADDRESSES_MAX`].
 pub(crate) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -19,10 +19,21 @@ pub(crate) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 pub(crate) fn is_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
-            ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()
+            let [a, b, ..] = ip.octets();
+            // RFC 6598: shared by the customers of a provider.
+            let is_shared = a == 100 && b & 0xc0 == 64;
+            ip.is_loopback() || ip.is_private() || ip.is_link_local() || a == 0 || is_shared
         }
         IpAddr::V6(ip) => {
-            ip.is_loopback()
+            // RFC 6052: a gateway would lead to the IPv4 address at the end.
+            let behind_gateway = match ip.segments() {
+                [0x64, 0xff9b, 0, 0, 0, 0, a, b] => {
+                    is_local(Ipv4Addr::from(u32::from(a) << 16 | u32::from(b)).into())
+                }
+                _ => false,
+            };
+            behind_gateway
+                || ip.is_loopback()
                 || ip.is_unique_local()
                 || ip.is_unicast_link_local()
                 || ip.is_unspecified()
@@ -56,7 +67,13 @@ mod tests {
         ] {
             assert!(is_local(local.parse().unwrap()), "{local}");
         }
-        for global in ["1.1.1.1", "172.32.0.1", "2606:4700::1"] {
+        for global in [
+            "1.1.1.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2606:4700::1",
+            "64:ff9b::101:101",
+        ] {
             assert!(!is_local(global.parse().unwrap()), "{global}");
         }
     }

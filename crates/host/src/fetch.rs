@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::http::{self, HttpError, Loopback, Response, ResponseError, Rules, Url};
+use crate::http::{self, HttpError, Loopback, Response, ResponseError, Rules, Tls, Url};
 
 #[derive(Clone, Copy, Debug)]
 pub struct FetchOptions {
@@ -44,7 +44,8 @@ pub enum FetchErrorKind {
     TooLarge,
     /// No answer in time.
     TimedOut,
-    /// No safe connection: the certificate is not right, or there is nothing to check it with.
+    /// No safe connection: the certificate is not right, there is nothing to check it with, or
+    /// https was to become http.
     Tls,
     /// Nobody listens there, or the connection broke.
     Unreachable,
@@ -54,11 +55,16 @@ pub enum FetchErrorKind {
 
 /// GETs `url`, following redirects.
 pub fn fetch(url: &str, options: &FetchOptions) -> Result<Vec<u8>, FetchError> {
+    fetch_with(url, options, &Tls::default())
+}
+
+fn fetch_with(url: &str, options: &FetchOptions, tls: &Tls) -> Result<Vec<u8>, FetchError> {
     let rules = Rules {
         body_len_max: options.bytes_max,
         timeout: options.timeout,
         loopback: Loopback::Anything,
         from: None,
+        tls,
     };
     let response = Url::parse(url)
         .map_err(HttpError::from)
@@ -78,6 +84,7 @@ fn kind(error: &HttpError) -> FetchErrorKind {
         HttpError::Url(_) => FetchErrorKind::Url,
         HttpError::HostNotFound(_) => FetchErrorKind::NotFound,
         HttpError::Response(ResponseError::BodyTooLong(_)) => FetchErrorKind::TooLarge,
+        HttpError::Tls(_) | HttpError::Downgrade(_) => FetchErrorKind::Tls,
         HttpError::TimedOut(_) => FetchErrorKind::TimedOut,
         HttpError::Refused | HttpError::Reset | HttpError::Io(_) => FetchErrorKind::Unreachable,
         HttpError::Response(_)

@@ -8,6 +8,7 @@
 mod announce;
 mod response;
 mod stream;
+mod tls;
 mod url;
 
 use std::io::{self, Read, Write};
@@ -19,11 +20,13 @@ pub(crate) use announce::{announce, host_of};
 use response::ResponseReader;
 pub(crate) use response::{Response, ResponseError};
 use stream::{Deadline, STEP_TIMEOUT, Stream};
-pub(crate) use url::{Url, UrlError};
+pub(crate) use tls::{Tls, TlsError};
+pub(crate) use url::{Scheme, Url};
+pub use url::{UrlError, check_tracker, shown};
 
 /// What one GET may do.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
+pub(crate) struct Rules<'a> {
     /// Bytes of the answer.
     pub(crate) body_len_max: usize,
     /// For everything but looking up names.
@@ -31,6 +34,7 @@ pub(crate) struct Rules {
     pub(crate) loopback: Loopback,
     /// The address that we come from, if it is a certain one.
     pub(crate) from: Option<IpAddr>,
+    pub(crate) tls: &'a Tls,
 }
 
 /// What this machine may be asked for.
@@ -48,6 +52,8 @@ pub(crate) enum HttpError {
     Url(#[from] UrlError),
     #[error(transparent)]
     Response(#[from] ResponseError),
+    #[error(transparent)]
+    Tls(TlsError),
     #[error("host not found: {0}")]
     HostNotFound(String),
     #[error("connection refused")]
@@ -62,14 +68,16 @@ pub(crate) enum HttpError {
     Redirects,
     #[error("a redirect that leads nowhere")]
     NoLocation,
+    #[error("a redirect from https to {0}")]
+    Downgrade(&'static str),
     #[error("a redirect into the local network")]
     LocalRedirect,
-    #[error("the path has no /announce, and the address is this machine's")]
+    #[error("the path does not end in /announce, and the address is this machine's")]
     LoopbackPath,
 }
 
 /// GETs `url` and follows redirects. The deadline covers all of them.
-pub(crate) fn get(url: &Url, rules: &Rules) -> Result<Response, HttpError> {
+pub(crate) fn get(url: &Url, rules: &Rules<'_>) -> Result<Response, HttpError> {
     let deadline = Deadline::after(rules.timeout);
     let mut url = url.clone();
     let mut came_from_outside = false;
@@ -79,17 +87,38 @@ pub(crate) fn get(url: &Url, rules: &Rules) -> Result<Response, HttpError> {
             .filter(|addrs| !addrs.is_empty())
             .ok_or_else(|| HttpError::HostNotFound(url.host.clone()))?;
         let addrs = allowed(&url, addrs, came_from_outside, rules.loopback)?;
-        let io_error = |error| io_error(&error, deadline);
-        let stream = Stream::connect(&addrs, rules.from, deadline).map_err(io_error)?;
-        let response = exchange(&url, stream, rules.body_len_max, &io_error)?;
+        let response = ask(&url, &addrs, rules, deadline)?;
         if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
             return Ok(response);
         }
         came_from_outside |= addrs.iter().any(|addr| !dns::is_local(addr.ip()));
         let location = response.location.ok_or(HttpError::NoLocation)?;
-        url = url.join(&location)?;
+        let next = url.join(&location)?;
+        if url.scheme == Scheme::Https && next.scheme != Scheme::Https {
+            return Err(HttpError::Downgrade(next.scheme.name()));
+        }
+        url = next;
     }
     Err(HttpError::Redirects)
+}
+
+/// One question, one answer.
+fn ask(
+    url: &Url,
+    addrs: &[SocketAddr],
+    rules: &Rules<'_>,
+    deadline: Deadline,
+) -> Result<Response, HttpError> {
+    let io_error = |error| io_error(&error, deadline);
+    let connect = || Stream::connect(addrs, rules.from, deadline).map_err(io_error);
+    match url.scheme {
+        Scheme::Http => exchange(url, connect()?, rules.body_len_max, &io_error),
+        Scheme::Https => {
+            let stream = rules.tls.connect(&url.host, connect()?).map_err(io_error)?;
+            exchange(url, stream, rules.body_len_max, &io_error)
+        }
+        Scheme::Udp => Err(UrlError::Scheme.into()),
+    }
 }
 
 /// The addresses that we may connect to for this URL.
@@ -107,11 +136,17 @@ fn allowed(
     }
     if loopback == Loopback::AnnouncePath
         && addrs.iter().any(|addr| addr.ip().is_loopback())
-        && !url.path().contains("/announce")
+        && !is_announce_path(url.path())
     {
         return Err(HttpError::LoopbackPath);
     }
     Ok(addrs)
+}
+
+/// `/announce`, `/PASSKEY/announce`, `/announce.php`
+fn is_announce_path(path: &str) -> bool {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    last == "announce" || last.starts_with("announce.")
 }
 
 fn exchange(
@@ -133,6 +168,9 @@ fn exchange(
         let count = match stream.read(&mut buffer) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // TLS ended without saying so. Whether the answer is whole is told by its length, or
+            // by its bencoding.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
             Err(error) => return Err(io_error(error)),
         };
         let bytes = buffer.get(..count).unwrap_or_default();
@@ -144,6 +182,9 @@ fn exchange(
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the list of errors is open")]
 fn io_error(error: &io::Error, deadline: Deadline) -> HttpError {
+    if let Some(error) = TlsError::of(error) {
+        return HttpError::Tls(error);
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => HttpError::Refused,
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
@@ -156,6 +197,7 @@ fn io_error(error: &io::Error, deadline: Deadline) -> HttpError {
         }
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::UnexpectedEof
         | io::ErrorKind::BrokenPipe => HttpError::Reset,
         _ => HttpError::Io(crate::words(error)),
     }

@@ -18,6 +18,7 @@ mod tcp;
 mod trackers;
 
 pub use handle::{AddRequest, Handle, HostConfig, HostError, MagnetRequest, start};
+pub use http::{UrlError, check_tracker, shown as shown_url};
 pub use notices::Notice;
 pub use tcp::{Listen, ListenError};
 

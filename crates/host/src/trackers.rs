@@ -14,7 +14,7 @@ use dunlin_engine::TorrentKey;
 use dunlin_engine::event::{TrackerFailure, TrackerKey};
 use dunlin_proto::tracker::{AnnounceEvent, AnnounceRequest, AnnounceResponse};
 
-use crate::http;
+use crate::http::{self, Tls};
 use crate::poller::Wake;
 
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub(crate) struct Trackers {
     queue: Queue,
     /// The address that we come from, if it is a certain one.
     from: Option<IpAddr>,
+    tls: Arc<Tls>,
     outbox: Outbox,
     replies: Receiver<Reply>,
 }
@@ -54,6 +55,7 @@ impl Trackers {
         Self {
             queue: Queue::default(),
             from,
+            tls: Arc::default(),
             outbox: Outbox {
                 replies: sender,
                 wake,
@@ -82,9 +84,9 @@ impl Trackers {
         while let Some((host, announce)) = self.queue.pop() {
             let announce = Arc::new(announce);
             let (outbox, asked, asked_host) = (self.outbox.clone(), announce.clone(), host.clone());
-            let from = self.from;
+            let (from, tls) = (self.from, Arc::clone(&self.tls));
             let ask = move || {
-                let result = http::announce(&asked.url, &asked.request, from);
+                let result = http::announce(&asked.url, &asked.request, from, &tls);
                 outbox.send(&asked, asked_host, result);
             };
             let thread = thread::Builder::new().name("tracker".to_owned());

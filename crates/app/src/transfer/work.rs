@@ -8,6 +8,7 @@ use dunlin_engine::TorrentKey;
 use dunlin_engine::alert::Alert;
 use dunlin_engine::snapshot::TorrentSnapshot;
 use dunlin_host::check::CheckProgress;
+use dunlin_host::shown_url;
 use serde_json::json;
 
 use crate::events::Events;
@@ -149,9 +150,9 @@ impl Work {
         if let Alert::Connected { .. } = alert {
             self.met_somebody = true;
         } else if let Alert::Announced { url, peers: 0, .. } = alert {
-            self.tracker_said = Some(format!("tracker {url} knows nobody else"));
+            self.tracker_said = Some(format!("tracker {} knows nobody else", shown_url(url)));
         } else if let Alert::AnnounceFailed { url, message, .. } = alert {
-            self.tracker_said = Some(format!("tracker {url}: {message}"));
+            self.tracker_said = Some(format!("tracker {}: {message}", shown_url(url)));
         } else if let Alert::DialFailed { peer, reason, .. } = alert {
             self.dial_failed = Some(format!("{peer}: {reason}"));
         }

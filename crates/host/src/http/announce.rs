@@ -8,7 +8,7 @@ use dunlin_proto::tracker::http::client::{
 };
 use dunlin_proto::tracker::{AnnounceRequest, AnnounceResponse};
 
-use super::{Loopback, Response, Rules, TOTAL_TIMEOUT, Url, get};
+use super::{Loopback, Response, Rules, TOTAL_TIMEOUT, Tls, Url, get};
 
 /// Asks the tracker, coming from the address `from` if there is one, and waits for at most
 /// [`TOTAL_TIMEOUT`] plus the time to look up its name.
@@ -16,6 +16,7 @@ pub(crate) fn announce(
     url: &str,
     request: &AnnounceRequest,
     from: Option<IpAddr>,
+    tls: &Tls,
 ) -> Result<AnnounceResponse, TrackerFailure> {
     let mut url = Url::parse(url).map_err(|error| failure(&error))?;
     url.target = announce_target(&url.target, request);
@@ -24,6 +25,7 @@ pub(crate) fn announce(
         timeout: TOTAL_TIMEOUT,
         loopback: Loopback::AnnouncePath,
         from,
+        tls,
     };
     read_announce(&get(&url, &rules).map_err(|error| failure(&error))?)
 }

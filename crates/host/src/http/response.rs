@@ -3,6 +3,8 @@
 //!
 //! Nothing is allocated by a number that the server names, and both parts have a limit.
 
+use std::io::Read;
+
 /// What a server answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Response {
@@ -30,8 +32,12 @@ pub(crate) enum ResponseError {
     BodyTooLong(usize),
     #[error("the answer has a bad chunk")]
     Chunk,
-    #[error("the answer is compressed, though we did not ask for that")]
-    Compressed,
+    #[error("the answer has more than {HEADERS_MAX} headers")]
+    TooManyHeaders,
+    #[error("the answer is packed in a way that we did not ask for")]
+    Packed,
+    #[error("the answer cannot be unpacked")]
+    Gzip,
     #[error("the answer was cut off")]
     CutOff,
 }
@@ -44,6 +50,8 @@ pub(crate) struct ResponseReader {
     /// Read, not yet understood.
     pending: Vec<u8>,
     body: Vec<u8>,
+    /// Answers before the real one.
+    interim: usize,
 }
 
 #[derive(Debug)]
@@ -52,6 +60,8 @@ struct Head {
     reason: String,
     location: Option<String>,
     framing: Framing,
+    /// Some servers compress unasked.
+    is_gzip: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +84,7 @@ impl ResponseReader {
             head: None,
             pending: Vec::new(),
             body: Vec::new(),
+            interim: 0,
         }
     }
 
@@ -92,6 +103,10 @@ impl ResponseReader {
             // An interim answer (100 Continue) is followed by the real one.
             if head.status >= 200 {
                 self.head = Some(head);
+            } else if self.interim == INTERIM_MAX {
+                return Err(ResponseError::NotHttp);
+            } else {
+                self.interim += 1;
             }
         }
         while self.step()? {}
@@ -104,11 +119,16 @@ impl ResponseReader {
         if !matches!(head.framing, Framing::Done | Framing::UntilClose) {
             return Err(ResponseError::CutOff);
         }
+        let body = if head.is_gzip {
+            gunzip(&self.body, self.body_len_max)?
+        } else {
+            self.body
+        };
         Ok(Response {
             status: head.status,
             reason: head.reason,
             location: head.location,
-            body: self.body,
+            body,
         })
     }
 
@@ -183,6 +203,7 @@ fn parse_head(bytes: &[u8], body_len_max: usize) -> Result<Option<(Head, usize)>
     let used = match parsed.parse(bytes) {
         Ok(httparse::Status::Complete(used)) => used,
         Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(ResponseError::TooManyHeaders),
         Err(_) => return Err(ResponseError::NotHttp),
     };
     let status = parsed.code.ok_or(ResponseError::NotHttp)?;
@@ -194,11 +215,21 @@ fn parse_head(bytes: &[u8], body_len_max: usize) -> Result<Option<(Head, usize)>
             .find(|header| header.name.eq_ignore_ascii_case(name))
             .map(|header| String::from_utf8_lossy(header.value).trim().to_owned())
     };
-    if field("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
-        return Err(ResponseError::Compressed);
-    }
-    let chunked =
-        field("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"));
+    let is = |name: &str, words: &[&str]| {
+        field(name).map(|value| words.iter().any(|word| value.eq_ignore_ascii_case(word)))
+    };
+    let is_gzip = match is("content-encoding", &["gzip", "x-gzip"]) {
+        Some(false) if is("content-encoding", &["identity", ""]) == Some(false) => {
+            return Err(ResponseError::Packed);
+        }
+        is_gzip => is_gzip == Some(true),
+    };
+    let chunked = match is("transfer-encoding", &["chunked"]) {
+        Some(false) if is("transfer-encoding", &["identity"]) == Some(false) => {
+            return Err(ResponseError::Packed);
+        }
+        chunked => chunked == Some(true),
+    };
     let framing = if status == 204 || status == 304 {
         Framing::Done
     } else if chunked {
@@ -217,10 +248,26 @@ fn parse_head(bytes: &[u8], body_len_max: usize) -> Result<Option<(Head, usize)>
         reason,
         location: field("location"),
         framing,
+        is_gzip,
     };
     Ok(Some((head, used)))
 }
 
+/// The limit holds for what comes out: a small answer may unpack to a thousand times its size.
+fn gunzip(packed: &[u8], len_max: usize) -> Result<Vec<u8>, ResponseError> {
+    let mut body = Vec::new();
+    flate2::read::MultiGzDecoder::new(packed)
+        .take(len_max as u64 + 1)
+        .read_to_end(&mut body)
+        .map_err(|_| ResponseError::Gzip)?;
+    if body.len() > len_max {
+        return Err(ResponseError::BodyTooLong(len_max));
+    }
+    Ok(body)
+}
+
+/// More than the one that anybody sends.
+const INTERIM_MAX: usize = 8;
 const HEAD_LEN_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 /// A chunk's size in hexadecimal, with extensions.
@@ -293,9 +340,24 @@ mod tests {
         assert_eq!(chunked("3\r\nhello"), ResponseError::Chunk);
         assert_eq!(chunked("3\r\nhe"), ResponseError::CutOff);
         assert_eq!(
-            bad("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nx"),
-            ResponseError::Compressed
+            bad("HTTP/1.1 200 OK\r\nContent-Encoding: br\r\n\r\nx"),
+            ResponseError::Packed
         );
+        assert_eq!(
+            bad("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nx"),
+            ResponseError::Gzip
+        );
+        assert_eq!(
+            bad("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\nx"),
+            ResponseError::Packed
+        );
+        let bomb = "X: y\r\n".repeat(HEADERS_MAX + 1);
+        assert_eq!(
+            bad(&format!("HTTP/1.1 200 OK\r\n{bomb}\r\n")),
+            ResponseError::TooManyHeaders
+        );
+        let interim = "HTTP/1.1 102 Processing\r\n\r\n".repeat(INTERIM_MAX + 1);
+        assert_eq!(bad(&interim), ResponseError::NotHttp);
     }
 
     #[test]

@@ -1,13 +1,15 @@
-//! The little of URLs that an announce over HTTP needs: where to connect, and what to ask for.
+//! The little of URLs that announces and downloads need: where to connect, and what to ask for.
 //!
 //! What is parsed here comes from torrent files and from `Location` headers: nothing in it may
-//! reach the request line or the `Host` header unchecked.
+//! reach the request line or the `Host` header unchecked. Logs show a URL by [`shown`], because
+//! paths and queries hold passkeys.
 
 use std::fmt;
 
-/// An `http://` URL, taken apart. `target` starts with `/` and is plain printable ASCII.
+/// A URL, taken apart. `target` starts with `/` and is plain printable ASCII.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Url {
+    pub(crate) scheme: Scheme,
     /// Without the brackets of an IPv6 literal.
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -15,19 +17,41 @@ pub(crate) struct Url {
     pub(crate) target: String,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum UrlError {
-    #[error("https is not supported yet")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scheme {
+    Http,
     Https,
-    #[error("UDP trackers are not supported yet")]
+    /// A tracker (BEP 15).
     Udp,
-    #[error("not an http:// address")]
+}
+
+impl Scheme {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Udp => "udp",
+        }
+    }
+
+    fn default_port(self) -> Option<u16> {
+        match self {
+            Self::Http => Some(80),
+            Self::Https => Some(443),
+            Self::Udp => None,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum UrlError {
+    #[error("not an address of a scheme that is supported here")]
     Scheme,
     #[error("no host in the address")]
     NoHost,
     #[error("a bad port in the address")]
     Port,
-    #[error("user names in tracker addresses are not supported")]
+    #[error("user names in addresses are not supported")]
     UserInfo,
     #[error("the address is longer than {URL_LEN_MAX} bytes")]
     TooLong,
@@ -40,18 +64,17 @@ impl Url {
             return Err(UrlError::TooLong);
         }
         let (scheme, rest) = text.split_once("://").ok_or(UrlError::Scheme)?;
-        match scheme.to_ascii_lowercase().as_str() {
-            "http" => {}
-            "https" => return Err(UrlError::Https),
-            "udp" => return Err(UrlError::Udp),
-            _ => return Err(UrlError::Scheme),
-        }
+        let scheme = [Scheme::Http, Scheme::Https, Scheme::Udp]
+            .into_iter()
+            .find(|known| known.name().eq_ignore_ascii_case(scheme))
+            .ok_or(UrlError::Scheme)?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
         let (host, port) = parse_authority(authority)?;
         Ok(Self {
+            scheme,
             host,
-            port,
+            port: port.or(scheme.default_port()).ok_or(UrlError::Port)?,
             target: clean_target(target),
         })
     }
@@ -65,7 +88,7 @@ impl Url {
             return Self::parse(location);
         }
         if let Some(rest) = location.strip_prefix("//") {
-            return Self::parse(&format!("http://{rest}"));
+            return Self::parse(&format!("{}://{rest}", self.scheme.name()));
         }
         let path = self.target.split('?').next().unwrap_or("/");
         let target = if location.starts_with('/') {
@@ -92,7 +115,7 @@ impl Url {
         } else {
             self.host.clone()
         };
-        if self.port == HTTP_PORT {
+        if Some(self.port) == self.scheme.default_port() {
             host
         } else {
             format!("{host}:{}", self.port)
@@ -106,11 +129,17 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.target)
+        write!(
+            f,
+            "{}://{}{}",
+            self.scheme.name(),
+            self.authority(),
+            self.target
+        )
     }
 }
 
-fn parse_authority(authority: &str) -> Result<(String, u16), UrlError> {
+fn parse_authority(authority: &str) -> Result<(String, Option<u16>), UrlError> {
     if authority.contains('@') {
         return Err(UrlError::UserInfo);
     }
@@ -127,14 +156,52 @@ fn parse_authority(authority: &str) -> Result<(String, u16), UrlError> {
         return Err(UrlError::NoHost);
     }
     let port = match port {
-        None | Some("") => HTTP_PORT,
-        Some(digits) => digits
-            .parse()
-            .ok()
-            .filter(|&port| port != 0)
-            .ok_or(UrlError::Port)?,
+        None | Some("") => None,
+        Some(digits) => {
+            let port = digits.parse().ok().filter(|&port| port != 0);
+            Some(port.ok_or(UrlError::Port)?)
+        }
     };
     Ok((host.to_owned(), port))
+}
+
+/// Whether a tracker with this URL could be asked.
+pub fn check_tracker(url: &str) -> Result<(), UrlError> {
+    match Url::parse(url)?.scheme {
+        Scheme::Http | Scheme::Https => Ok(()),
+        Scheme::Udp => Err(UrlError::Scheme),
+    }
+}
+
+/// How a URL is shown to people and written to logs: without user, query and fragment, and with
+/// what may be a passkey cut to its first characters. What is no URL is not shown at all.
+pub fn shown(url: &str) -> String {
+    let Some((scheme, rest)) = url.trim().split_once("://") else {
+        return "(no URL)".to_owned();
+    };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let mut shown: String = format!("{scheme}://{host}");
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        shown.push('/');
+        if may_be_secret(segment) {
+            shown.extend(segment.chars().take(SECRET_CHARS_SHOWN));
+            shown.push('…');
+        } else {
+            shown.push_str(segment);
+        }
+    }
+    shown
+}
+
+/// Passkeys are long, and of hexadecimal digits or a mix of letters and digits.
+fn may_be_secret(segment: &str) -> bool {
+    let has_digit = segment.bytes().any(|byte| byte.is_ascii_digit());
+    let plain = segment
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'=' | b'%'));
+    (segment.len() >= SECRET_LEN_MIN && has_digit && plain) || segment.len() >= SECRET_LEN_SURE
 }
 
 fn is_host_char(char: char) -> bool {
@@ -158,10 +225,13 @@ fn clean_target(raw: &str) -> String {
     target
 }
 
-const HTTP_PORT: u16 = 80;
-
 /// Longer addresses are nonsense or an attack.
 const URL_LEN_MAX: usize = 4096;
+
+/// Passkeys have 32 characters as a rule; version numbers and names with a year are shorter.
+const SECRET_LEN_MIN: usize = 12;
+const SECRET_LEN_SURE: usize = 40;
+const SECRET_CHARS_SHOWN: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -183,6 +253,8 @@ mod tests {
         assert_eq!(parts("http://[::1]:7/a"), of("::1", 7, "/a"));
         assert_eq!(parts("http://t?x"), of("t", 80, "/?x"));
         assert_eq!(parts("http://t"), of("t", 80, "/"));
+        assert_eq!(parts("https://t/a"), of("t", 443, "/a"));
+        assert_eq!(parts("udp://t:6969"), of("t", 6969, "/"));
     }
 
     #[test]
@@ -194,8 +266,8 @@ mod tests {
     #[test]
     fn each_refusal_says_why() {
         let why = |text: &str| Url::parse(text).unwrap_err();
-        assert_eq!(why("https://t/a"), UrlError::Https);
-        assert_eq!(why("udp://t:80/a"), UrlError::Udp);
+        assert_eq!(why("wss://t/a"), UrlError::Scheme);
+        assert_eq!(why("udp://t/a"), UrlError::Port);
         assert_eq!(why("file:///etc/passwd"), UrlError::Scheme);
         assert_eq!(why("t/announce"), UrlError::Scheme);
         assert_eq!(why("http:///announce"), UrlError::NoHost);
@@ -213,6 +285,39 @@ mod tests {
         assert_eq!(to("/b?next=http://z"), "http://t:1/b?next=http://z");
         assert_eq!(to("other"), "http://t:1/dir/other");
         assert_eq!(to("?y=2"), "http://t:1/dir/announce?y=2");
-        assert_eq!(base.join("https://u/b"), Err(UrlError::Https));
+        assert_eq!(to("https://u/b"), "https://u/b");
+        let safe = Url::parse("https://t/a").unwrap();
+        assert_eq!(safe.join("//u/b").unwrap().to_string(), "https://u/b");
+    }
+
+    #[test]
+    fn no_passkey_is_shown() {
+        let key = "0123456789abcdef0123456789abcdef";
+        for url in [
+            format!("https://t.example/{key}/announce"),
+            format!("http://t/announce?passkey={key}"),
+            format!("http://t/announce.php?pid={key}&x=y#{key}"),
+            format!("udp://t:80/announce/{key}"),
+            format!("https://me:{key}@t/announce"),
+            "http://t/gX7kQ2mPz9aB/announce".to_owned(),
+            format!("http://t/{}/announce", "letters".repeat(8)),
+            format!("no url {key}"),
+        ] {
+            let shown = shown(&url);
+            assert!(!shown.contains("456789"), "{shown}");
+            assert!(!shown.contains("kQ2"), "{shown}");
+            assert!(!shown.contains("letters"), "{shown}");
+        }
+        assert_eq!(
+            shown(&format!("https://t/{key}/announce")),
+            "https://t/012…/announce"
+        );
+        for whole in [
+            "http://t:6969/announce",
+            "udp://[::1]:6969",
+            "http://t/x/announce.php",
+        ] {
+            assert_eq!(shown(whole), whole);
+        }
     }
 }
