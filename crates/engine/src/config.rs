@@ -53,6 +53,9 @@ pub struct Config {
     pub keep_alive_interval: Duration,
     /// Neither side interested for this long: the connection is closed.
     pub inactivity_timeout: Duration,
+    /// Tell connected peers of each other, and listen to them (BEP 11). Never done for private
+    /// torrents.
+    pub pex: bool,
     /// Peers asked of a tracker.
     pub num_want: u32,
     pub limits: RateLimits,
@@ -94,6 +97,7 @@ impl Default for Config {
             peer_timeout: Duration::from_secs(120),
             keep_alive_interval: Duration::from_secs(100),
             inactivity_timeout: Duration::from_secs(600),
+            pex: true,
             num_want: 100,
             limits: RateLimits::default(),
             resume_bytes_max: 4 * 1024 * 1024,

@@ -15,6 +15,7 @@ pub mod hub;
 pub mod outbox;
 pub mod peer;
 pub mod peer_list;
+pub mod pex;
 pub mod picker;
 pub mod rate_limit;
 pub mod reach;

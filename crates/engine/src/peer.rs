@@ -12,6 +12,7 @@ use dunlin_proto::time::Instant;
 
 use crate::config::Config;
 use crate::event::{Direction, PeerAddr};
+use crate::pex::PexLink;
 use crate::stats::RateMeter;
 
 /// Time to the first retry after a refused request; doubles up to [`REFUSAL_BACKOFF_MAX`].
@@ -41,6 +42,10 @@ pub struct Peer {
     /// It told us what it has: a bitfield from now on only adds to that.
     pub has_is_known: bool,
     pub is_seed: bool,
+    /// It downloads no more, by its own word (BEP 21).
+    pub upload_only: bool,
+    /// It was told that we download no more.
+    pub told_upload_only: bool,
     /// Wanted pieces that it has and we lack.
     pub interesting: u32,
 
@@ -77,6 +82,8 @@ pub struct Peer {
     pub requests_max: usize,
     pub refused_requests: u32,
     pub metadata: MetadataUpload,
+    /// While peer exchange goes on between us (BEP 11).
+    pub pex: Option<Box<PexLink>>,
 
     pub down: RateMeter,
     pub up: RateMeter,
@@ -108,6 +115,8 @@ impl Peer {
             has: Bitfield::new(pieces),
             has_is_known: false,
             is_seed: false,
+            upload_only: false,
+            told_upload_only: false,
             interesting: 0,
             am_choking: true,
             am_interested: false,
@@ -131,6 +140,7 @@ impl Peer {
             requests_max: 250,
             refused_requests: 0,
             metadata: MetadataUpload::default(),
+            pex: None,
             down: RateMeter::new(now),
             up: RateMeter::new(now),
         }
@@ -139,6 +149,11 @@ impl Peer {
     /// The address that the peer list knows it by.
     pub fn listed_as(&self) -> PeerAddr {
         self.listens_at.unwrap_or(self.addr)
+    }
+
+    /// Whether it will never want anything of us: it has everything, or all that it wants.
+    pub fn is_giver_only(&self) -> bool {
+        self.is_seed || self.upload_only
     }
 
     /// How many requests should be open now: one second of the link, or during slow start one

@@ -40,6 +40,8 @@ pub enum CloseReason {
     Unrequested,
     #[error("floods us with requests")]
     RequestFlood,
+    #[error("tells of other peers far too often")]
+    PexFlood,
     #[error("the torrent has stopped")]
     TorrentStopped,
     #[error("refused: {0}")]

@@ -38,6 +38,7 @@ mod connections;
 mod download;
 mod extensions;
 mod messages;
+mod pex;
 mod upload;
 
 /// How often timeouts, dials and rates are looked at.
@@ -96,7 +97,11 @@ pub struct Torrent {
     tracker_id: Option<Vec<u8>>,
     announce_key: u32,
 
+    /// Trackers alone name peers (BEP 27).
+    private: bool,
     peers: BTreeMap<PeerKey, Peer>,
+    /// Counts the changes of who is connected and where they listen.
+    connections_version: u64,
     /// Closed by us, not yet confirmed by the host.
     closing: BTreeSet<PeerKey>,
     dialling: usize,
@@ -207,7 +212,9 @@ impl Torrent {
             announcing: String::new(),
             tracker_id: None,
             announce_key: shared.rng.next_u64() as u32,
+            private: params.private,
             peers: BTreeMap::new(),
+            connections_version: 0,
             closing: BTreeSet::new(),
             dialling: 0,
             last_replacement: now,
@@ -324,6 +331,7 @@ impl Torrent {
             // Nobody connected has what we lack: without new peers we would wait for ever.
             self.announcer.want_peers(now);
         }
+        self.tell_of_peers(shared, now);
         self.replace_least_useful(shared, now);
         self.dial(shared, now);
         self.request_all(shared, now);
@@ -366,6 +374,12 @@ impl Torrent {
     fn announce(&mut self, shared: &mut Shared, now: Instant) {
         let Some((tracker, url, event)) = self.announcer.poll(now) else {
             return;
+        };
+        let is_partial_seed = self.is_upload_only() && !self.picker.have_bits().is_full();
+        let event = match event {
+            // BEP 21: wants no more, and is no seed.
+            AnnounceEvent::None if is_partial_seed => AnnounceEvent::Paused,
+            event => event,
         };
         let wants_peers = event != AnnounceEvent::Stopped && !self.is_stopping();
         let request = AnnounceRequest {
@@ -554,7 +568,7 @@ impl Torrent {
             } else {
                 peer.has.count_ones()
             },
-            is_seed: peer.is_seed,
+            is_seed: peer.is_giver_only(),
             am_choking: peer.am_choking,
             am_interested: peer.am_interested,
             peer_choking: peer.peer_choking,

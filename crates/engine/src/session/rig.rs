@@ -87,14 +87,23 @@ impl Rig {
 
     /// One more torrent of the same layout. Its peers are those that connect from now on.
     pub(super) fn add(&mut self, torrent: TorrentKey, resume: Resume, trackers: Vec<Vec<String>>) {
+        self.add_with(torrent, resume, |params| params.trackers = trackers);
+    }
+
+    pub(super) fn add_with(
+        &mut self,
+        torrent: TorrentKey,
+        resume: Resume,
+        change: impl FnOnce(&mut AddTorrent),
+    ) {
         self.torrent = torrent;
-        let params = AddTorrent {
+        let mut params = AddTorrent {
             info_hash: info_hash(torrent),
             layout: Arc::clone(&self.layout),
             piece_digests: vec![Sha1Digest::new([0; 20]); self.layout.pieces() as usize].into(),
             private: false,
             info: Arc::from([]),
-            trackers,
+            trackers: Vec::new(),
             resume,
             priorities: Vec::new(),
             peers: BTreeSet::new(),
@@ -102,6 +111,7 @@ impl Rig {
             limits: RateLimits::default(),
             seed_when_complete: true,
         };
+        change(&mut params);
         self.tell(Event::Command(Command::Add {
             torrent,
             params: Box::new(params),

@@ -6,7 +6,6 @@ use super::{Job, Shared, Torrent, rate};
 use crate::alert::{Alert, Summary};
 use crate::command::Priority;
 use crate::event::{DiskOp, PeerAddr};
-use crate::reason::CloseReason;
 use crate::resume::Resume;
 use crate::snapshot::TorrentState;
 
@@ -42,6 +41,7 @@ impl Torrent {
             self.go_on();
         }
         self.check_completion(shared, now);
+        self.tell_upload_only(shared);
         self.request_all(shared, now);
     }
 
@@ -101,7 +101,7 @@ impl Torrent {
         self.complete_is_told = true;
         self.state = TorrentState::Seeding;
         self.peer_list.set_seeding(true);
-        if self.stats.downloaded > 0 {
+        if self.stats.downloaded > 0 && self.picker.have_bits().is_full() {
             self.announcer.completed(now);
         }
         // An earlier run may have left names that are not durable, and resume data: what that
@@ -114,10 +114,9 @@ impl Torrent {
         });
         for key in self.peers.keys().copied().collect::<Vec<_>>() {
             self.update_interest(shared, key, now);
-            if self.peers.get(&key).is_some_and(|peer| peer.is_seed) {
-                self.close(shared, key, CloseReason::BothSeeds, now);
-            }
+            self.leave_if_both_seed(shared, key, now);
         }
+        self.tell_upload_only(shared);
         self.announce(shared, now);
     }
 

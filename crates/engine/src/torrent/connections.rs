@@ -31,8 +31,7 @@ impl Torrent {
         if !self.may_transfer() {
             return;
         }
-        self.peer_list
-            .set_own_addresses(shared.external.addresses(), shared.config.listen_port);
+        self.set_own_addresses(shared);
         while self.dialling < shared.config.dials_max
             && self.dialling + self.peers.len() < shared.config.max_peers
         {
@@ -48,6 +47,11 @@ impl Torrent {
                 remote,
             });
         }
+    }
+
+    pub(super) fn set_own_addresses(&mut self, shared: &Shared) {
+        self.peer_list
+            .set_own_addresses(shared.external.addresses(), shared.config.listen_port);
     }
 
     pub(crate) fn on_dial_failed(
@@ -164,6 +168,7 @@ impl Torrent {
             self.next_housekeeping = self.next_housekeeping.max(now);
         }
         self.peers.insert(key, peer);
+        self.connections_version += 1;
         self.greet(shared, key, reserved);
     }
 
@@ -257,6 +262,7 @@ impl Torrent {
         let Some(peer) = self.peers.remove(&key) else {
             return;
         };
+        self.connections_version += 1;
         if peer.is_seed {
             self.picker.on_seed_gone();
         } else {

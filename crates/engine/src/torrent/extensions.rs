@@ -6,13 +6,15 @@
 //! connection may take is bounded, so that nobody spends our uplink by asking again and again.
 
 use dunlin_proto::peer::extension::ExtendedHandshake;
-use dunlin_proto::peer::{Message, MetadataMessage, Violation, ut_metadata};
+use dunlin_proto::peer::{Message, MetadataMessage, Violation, ut_metadata, ut_pex};
 use dunlin_proto::time::Instant;
 
 use super::{Shared, Torrent};
 use crate::event::{Action, Direction, PeerAddr, PeerKey};
-use crate::extensions::{UT_METADATA, UT_PEX, our_handshake};
+use crate::extensions::{Introduction, UT_METADATA, UT_PEX, our_handshake};
 use crate::external::Voter;
+use crate::reason::CloseReason;
+use crate::snapshot::TorrentState;
 
 /// Pieces of metadata that wait to be sent to one peer; further requests are rejected.
 const METADATA_QUEUE_MAX: usize = 64;
@@ -25,11 +27,23 @@ const METADATA_COPIES_MAX: u32 = 4;
 
 impl Torrent {
     /// Sends our extension handshake: at first, and again when what it says has changed.
-    pub(super) fn introduce(&self, shared: &mut Shared, key: PeerKey) {
-        let Some(peer) = self.peers.get(&key) else {
+    pub(super) fn introduce(&mut self, shared: &mut Shared, key: PeerKey) {
+        let metadata_size = self.metadata_size();
+        let pex = self.exchanges_peers(shared);
+        let upload_only = self.is_upload_only();
+        let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let message = our_handshake(&shared.config, peer.addr, self.metadata_size());
+        if !peer.reserved.extended() {
+            return;
+        }
+        let was_told = std::mem::replace(&mut peer.told_upload_only, upload_only);
+        let introduction = Introduction {
+            metadata_size,
+            pex,
+            upload_only: (upload_only || was_told).then_some(upload_only),
+        };
+        let message = our_handshake(&shared.config, peer.addr, introduction);
         shared
             .actions
             .push_back(Action::Send { peer: key, message });
@@ -59,8 +73,7 @@ impl Torrent {
                 let handshake = ExtendedHandshake::decode(payload)?;
                 self.on_extension_handshake(shared, now, key, handshake);
             }
-            // Nothing is offered under this id yet, so nothing can come that we understand.
-            UT_PEX => {}
+            UT_PEX => self.on_pex_message(shared, now, key, payload)?,
             UT_METADATA => self.on_metadata_message(shared, key, payload)?,
             // BEP 10: whatever has an id that we did not name is not for us.
             _ => {}
@@ -94,6 +107,53 @@ impl Torrent {
         if let Some(port) = handshake.p {
             self.on_listens(now, key, port);
         }
+        if let Some(&id) = handshake.m.get(ut_pex::NAME) {
+            self.on_pex_id(shared, now, key, id);
+        }
+        if let Some(upload_only) = handshake.upload_only {
+            self.on_upload_only(shared, now, key, upload_only);
+        }
+    }
+
+    /// Whether we want nothing any more (BEP 21).
+    pub(super) fn is_upload_only(&self) -> bool {
+        self.state == TorrentState::Seeding
+    }
+
+    /// Tells everybody who does not know yet whether we want something.
+    pub(super) fn tell_upload_only(&mut self, shared: &mut Shared) {
+        let upload_only = self.is_upload_only();
+        for key in self.peers.keys().copied().collect::<Vec<_>>() {
+            let peer = self.peers.get(&key);
+            if peer.is_some_and(|peer| peer.told_upload_only != upload_only) {
+                self.introduce(shared, key);
+            }
+        }
+    }
+
+    fn on_upload_only(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        key: PeerKey,
+        upload_only: bool,
+    ) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.upload_only = upload_only;
+        self.leave_if_both_seed(shared, key, now);
+    }
+
+    /// Two that only give have nothing to say to each other.
+    pub(super) fn leave_if_both_seed(&mut self, shared: &mut Shared, key: PeerKey, now: Instant) {
+        let Some(peer) = self.peers.get(&key).filter(|peer| peer.is_giver_only()) else {
+            return;
+        };
+        if self.state == TorrentState::Seeding {
+            self.peer_list.on_seed(peer.listed_as());
+            self.close(shared, key, CloseReason::BothSeeds, now);
+        }
     }
 
     fn on_listens(&mut self, now: Instant, key: PeerKey, port: u16) {
@@ -106,6 +166,7 @@ impl Torrent {
         let listens = PeerAddr::Tcp((peer.addr.socket_addr().ip(), port).into());
         if self.peer_list.on_listens(peer.addr, listens, now) {
             peer.listens_at = Some(listens);
+            self.connections_version += 1;
             if peer.is_seed {
                 self.peer_list.on_seed(listens);
             }

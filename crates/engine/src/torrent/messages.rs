@@ -210,9 +210,7 @@ impl Torrent {
         self.picker.on_seed();
         peer.is_seed = true;
         self.peer_list.on_seed(peer.listed_as());
-        if self.state == TorrentState::Seeding {
-            self.close(shared, key, CloseReason::BothSeeds, now);
-        }
+        self.leave_if_both_seed(shared, key, now);
     }
 
     pub(super) fn recount_interest(&mut self, shared: &mut Shared, key: PeerKey, now: Instant) {

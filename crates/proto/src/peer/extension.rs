@@ -26,8 +26,8 @@ pub struct ExtendedHandshake {
     pub yourip: Option<IpAddr>,
     /// Length of the info dictionary in bytes, if the sender has it (BEP 9).
     pub metadata_size: Option<u32>,
-    /// The sender will not download any more (BEP 21).
-    pub upload_only: bool,
+    /// Whether the sender downloads no more (BEP 21), if it says.
+    pub upload_only: Option<bool>,
 }
 
 impl ExtendedHandshake {
@@ -41,7 +41,8 @@ impl ExtendedHandshake {
         entries.extend(self.yourip.map(|ip| ("yourip", ip_bytes(ip).into())));
         let metadata_size = self.metadata_size;
         entries.extend(metadata_size.map(|size| ("metadata_size", size.into())));
-        entries.extend(self.upload_only.then_some(("upload_only", 1u32.into())));
+        let upload_only = self.upload_only.map(u32::from);
+        entries.extend(upload_only.map(|flag| ("upload_only", flag.into())));
         Bencode::dict(entries).encode()
     }
 
@@ -57,7 +58,7 @@ impl ExtendedHandshake {
             p: positive(number("p")).and_then(|port| u16::try_from(port).ok()),
             yourip: root.get("yourip").and_then(Value::as_bytes).and_then(ip),
             metadata_size: positive(number("metadata_size")),
-            upload_only: number("upload_only").is_some_and(|flag| flag != 0),
+            upload_only: number("upload_only").map(|flag| flag != 0),
         })
     }
 }
@@ -130,7 +131,7 @@ mod tests {
         assert_eq!(handshake.p, Some(6881));
         assert_eq!(handshake.v.as_deref(), Some("µTorrent 1.2"));
         assert_eq!(handshake.reqq, None);
-        assert!(!handshake.upload_only);
+        assert_eq!(handshake.upload_only, None);
     }
 
     #[test]
@@ -144,7 +145,7 @@ mod tests {
             ExtendedHandshake {
                 m: [("d".to_owned(), 0)].into(),
                 reqq: Some(u32::MAX),
-                upload_only: true,
+                upload_only: Some(true),
                 ..ExtendedHandshake::default()
             }
         );
@@ -183,7 +184,7 @@ mod tests {
             p in prop::option::of(1u16..),
             yourip in prop::option::of(any::<IpAddr>()),
             metadata_size in prop::option::of(1u32..),
-            upload_only in any::<bool>(),
+            upload_only in prop::option::of(any::<bool>()),
         ) {
             let handshake = ExtendedHandshake { m, v, reqq, p, yourip, metadata_size, upload_only };
             prop_assert_eq!(ExtendedHandshake::decode(&handshake.encode()), Ok(handshake));

@@ -1,8 +1,7 @@
 //! Peer exchange (BEP 11): who is connected with the sender, and who is no more.
 //!
 //! One message holds at most [`ENTRIES_MAX`] added and as many dropped peers, IPv4 and IPv6
-//! together. Of a longer one the rest is not looked at, but counted, so that the engine can judge
-//! the sender. Whether an address makes sense is not decided here.
+//! together; the rest of a longer one is ignored. Whether an address makes sense is not decided here.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,13 +10,14 @@ use dunlin_metainfo::bencode::{self, Bencode, Value};
 
 use super::message::Violation;
 
+/// As it is called in the handshake of the extension protocol (BEP 10).
+pub const NAME: &str = "ut_pex";
+
 /// The payload of a `ut_pex` message.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PexMessage {
     pub added: Vec<PexPeer>,
     pub dropped: Vec<SocketAddr>,
-    /// Peers that a received message named beyond the limit.
-    pub excess: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -90,24 +90,15 @@ impl PexMessage {
         let field = |key: &str| root.get(key).and_then(Value::as_bytes).unwrap_or_default();
         let added = peers(v4_addrs(field("added")), field("added.f"))
             .chain(peers(v6_addrs(field("added6")), field("added6.f")));
-        let mut message = Self::default();
         let mut seen = BTreeSet::new();
-        for (place, peer) in added.enumerate() {
-            if place >= ENTRIES_MAX {
-                message.excess += 1;
-            } else if seen.insert(peer.addr) {
-                message.added.push(peer);
-            }
-        }
+        let added = added
+            .take(ENTRIES_MAX)
+            .filter(|peer| seen.insert(peer.addr));
         let dropped = v4_addrs(field("dropped")).chain(v6_addrs(field("dropped6")));
-        for (place, addr) in dropped.enumerate() {
-            if place >= ENTRIES_MAX {
-                message.excess += 1;
-            } else {
-                message.dropped.push(addr);
-            }
-        }
-        Ok(message)
+        Ok(Self {
+            added: added.collect(),
+            dropped: dropped.take(ENTRIES_MAX).collect(),
+        })
     }
 }
 
@@ -171,7 +162,6 @@ mod tests {
                 peer("[102:304:506:708:90a:b0c:d0e:f10]:257", PexFlags::UTP),
             ],
             dropped: vec!["5.6.7.8:1".parse().unwrap()],
-            excess: 0,
         };
         let bytes = message.encode();
         assert_eq!(
@@ -205,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_excess_of_a_long_message_is_counted_and_not_kept() {
+    fn the_excess_of_a_long_message_is_ignored() {
         let addrs: Vec<u8> = (0..1000u32)
             .flat_map(|n| [n.to_be_bytes().as_slice(), &[1, 1]].concat())
             .collect();
@@ -215,7 +205,6 @@ mod tests {
         ]);
         let message = PexMessage::decode(&payload.encode()).unwrap();
         assert_eq!((message.added.len(), message.dropped.len()), (50, 50));
-        assert_eq!(message.excess, 950 + 10);
     }
 
     #[test]
@@ -230,11 +219,9 @@ mod tests {
                 })
                 .collect(),
             dropped: many.collect(),
-            excess: 0,
         };
         let sent = PexMessage::decode(&message.encode()).unwrap();
         assert_eq!((sent.added.len(), sent.dropped.len()), (50, 50));
-        assert_eq!(sent.excess, 0);
     }
 
     #[test]
@@ -264,8 +251,7 @@ mod tests {
             let message = PexMessage {
                 added: added.collect(),
                 dropped: dropped.into_iter().map(SocketAddr::from).collect(),
-                excess: 0,
-            };
+                };
             prop_assert_eq!(PexMessage::decode(&message.encode()), Ok(message));
         }
 

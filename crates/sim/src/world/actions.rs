@@ -355,6 +355,7 @@ impl World {
                 | CloseReason::TooManyRejects
                 | CloseReason::Unrequested
                 | CloseReason::RequestFlood
+                | CloseReason::PexFlood
         );
         if accuses && self.is_honest(remote) {
             self.stats.false_accusations += 1;
