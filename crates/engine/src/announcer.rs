@@ -41,27 +41,8 @@ impl Announcer {
     /// exceeds [`TRACKERS_MAX`].
     pub fn new(tiers: Vec<Vec<String>>, rng: &mut Rng, now: Instant) -> Self {
         let mut rng = rng.fork();
-        let mut seen = BTreeSet::new();
-        let mut kept = Vec::new();
-        for (tier, urls) in (0u16..).zip(tiers) {
-            let mut trackers = Vec::new();
-            for (index, url) in (0u16..).zip(urls) {
-                if url.is_empty() || seen.len() == TRACKERS_MAX || !seen.insert(url.clone()) {
-                    continue;
-                }
-                trackers.push(Tracker {
-                    key: TrackerKey { tier, index },
-                    url,
-                    started: false,
-                });
-            }
-            rng.shuffle(&mut trackers);
-            if !trackers.is_empty() {
-                kept.push(trackers);
-            }
-        }
         Self {
-            tiers: kept,
+            tiers: kept(tiers, 0, &mut BTreeSet::new(), &mut rng),
             rng,
             cursor: (0, 0),
             next_at: now,
@@ -73,6 +54,21 @@ impl Announcer {
             last_answered: None,
             completion: Completion::NotYet,
             stage: Stage::Running,
+        }
+    }
+
+    /// More trackers, as tiers behind those that are there. What is known already, empty or
+    /// exceeds [`TRACKERS_MAX`] is left out.
+    pub fn add(&mut self, tiers: Vec<Vec<String>>, now: Instant) {
+        let known = self.tiers.iter().flatten();
+        let mut seen: BTreeSet<String> = known.map(|tracker| tracker.url.clone()).collect();
+        let keys = self.tiers.iter().flatten().map(|tracker| tracker.key.tier);
+        let first = keys.max().map_or(0, |tier| tier.saturating_add(1));
+        let had_none = self.tiers.is_empty();
+        let more = kept(tiers, first, &mut seen, &mut self.rng);
+        self.tiers.extend(more);
+        if had_none {
+            self.next_at = now;
         }
     }
 
@@ -259,6 +255,34 @@ impl Announcer {
         let whole = whole.min(BACK_OFF_MAX);
         whole + whole.mul_f64(self.rng.unit() / 2.0)
     }
+}
+
+/// The tiers to be used of those that were named; the first gets the number `first`.
+fn kept(
+    tiers: Vec<Vec<String>>,
+    first: u16,
+    seen: &mut BTreeSet<String>,
+    rng: &mut Rng,
+) -> Vec<Vec<Tracker>> {
+    let mut kept = Vec::new();
+    for (tier, urls) in (first..).zip(tiers) {
+        let mut trackers = Vec::new();
+        for (index, url) in (0u16..).zip(urls) {
+            if url.is_empty() || seen.len() >= TRACKERS_MAX || !seen.insert(url.clone()) {
+                continue;
+            }
+            trackers.push(Tracker {
+                key: TrackerKey { tier, index },
+                url,
+                started: false,
+            });
+        }
+        rng.shuffle(&mut trackers);
+        if !trackers.is_empty() {
+            kept.push(trackers);
+        }
+    }
+    kept
 }
 
 #[derive(Clone, Debug)]

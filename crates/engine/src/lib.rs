@@ -12,6 +12,7 @@ pub mod event;
 pub mod extensions;
 pub mod external;
 pub mod hub;
+pub mod metadata;
 pub mod outbox;
 pub mod peer;
 pub mod peer_list;

@@ -242,6 +242,8 @@ pub struct MetadataUpload {
     pub serving: usize,
     /// Pieces that it was given or will be.
     pub granted: u32,
+    /// Requests that were rejected.
+    pub refused: u32,
 }
 
 /// What we asked of a peer.

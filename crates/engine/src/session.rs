@@ -10,7 +10,7 @@ use dunlin_metainfo::{BLOCK_LEN, InfoHash};
 use dunlin_proto::rng::Rng;
 use dunlin_proto::time::Instant;
 
-use crate::command::Command;
+use crate::command::{AddTorrent, Command};
 use crate::config::Config;
 use crate::event::{Action, Event, PeerKey, PeerSource, TorrentKey};
 use crate::external::External;
@@ -261,7 +261,7 @@ impl Session {
             }
             Event::MetadataServed { peer } => {
                 let (key, torrent, shared) = self.torrent_of(peer)?;
-                torrent.on_metadata_served(shared, peer);
+                torrent.on_metadata_served(shared, now, peer);
                 Some(key)
             }
             Event::PeerClosed { peer, reason } => {
@@ -287,16 +287,19 @@ impl Session {
             Command::Add {
                 torrent: key,
                 params,
+            } => self.add(now, key, *params),
+            Command::AddMagnet {
+                torrent: key,
+                params,
             } => {
                 self.by_info_hash.insert(params.info_hash, key);
-                let torrent = Torrent::new(key, *params, shared, now);
-                self.torrents.insert(key, torrent);
-                let torrent = self.torrents.get_mut(&key)?;
-                torrent.tick(shared, now);
+                let torrent = Torrent::magnet(key, *params, shared, now);
+                self.torrents
+                    .entry(key)
+                    .or_insert(torrent)
+                    .tick(shared, now);
                 Some(key)
             }
-            // Fetching is to come; until then a magnet waits for its promotion.
-            Command::AddMagnet { .. } => None,
             Command::Remove { torrent: key } => {
                 let torrent = self.torrents.get_mut(&key)?;
                 self.by_info_hash.remove(&torrent.info_hash());
@@ -351,6 +354,26 @@ impl Session {
                 Some(key)
             }
         }
+    }
+
+    /// A new torrent, or a magnet that knows now what it is.
+    fn add(&mut self, now: Instant, key: TorrentKey, params: AddTorrent) -> Option<TorrentKey> {
+        let shared = &mut self.shared;
+        match self.torrents.get_mut(&key) {
+            Some(magnet) if magnet.is_magnet() && !magnet.is_stopping() => {
+                magnet.promote(params, shared, now);
+            }
+            // It was removed meanwhile.
+            Some(_) => return None,
+            None => {
+                self.by_info_hash.insert(params.info_hash, key);
+                let torrent = Torrent::new(key, params, shared, now);
+                self.torrents.insert(key, torrent);
+            }
+        }
+        let torrent = self.torrents.get_mut(&key)?;
+        torrent.tick(shared, now);
+        Some(key)
     }
 
     /// Memory that came free goes to the torrents that wait for it, each in turn the first.

@@ -31,6 +31,7 @@ use crate::reason::{CloseReason, RefuseReason};
 use crate::session::Session;
 use crate::snapshot::TorrentSnapshot;
 use crate::stream::{Item, PeerStream};
+use crate::torrent::unknown_layout;
 
 #[derive(Debug)]
 pub struct Shard {
@@ -148,13 +149,9 @@ impl Shard {
     /// An event that is about no peer's bytes.
     pub fn handle(&mut self, now: Instant, event: Event) {
         if let Event::Command(Command::Add { torrent, params }) = &event {
-            let entry = Torrent {
-                layout: params.layout.clone(),
-                info: params.info.clone(),
-                peers: BTreeSet::new(),
-                haves: Vec::new(),
-            };
-            self.torrents.insert(*torrent, entry);
+            self.add(*torrent, &params.layout, &params.info);
+        } else if let Event::Command(Command::AddMagnet { torrent, .. }) = &event {
+            self.add(*torrent, &unknown_layout(), &Arc::from([]));
         }
         self.tell(now, event);
     }
@@ -380,6 +377,23 @@ impl Shard {
     /// Bytes requested or received and not yet written, at most: what the disk may be holding.
     pub fn receiving_bytes_max(&self) -> u64 {
         (self.receiving.free() + self.receiving.out()) as u64 * u64::from(BLOCK_LEN)
+    }
+
+    /// A torrent, or what became known of a magnet: its peers stay.
+    fn add(&mut self, torrent: TorrentKey, layout: &Arc<Layout>, info: &Arc<[u8]>) {
+        let entry = self.torrents.entry(torrent).or_insert_with(|| Torrent {
+            layout: Arc::clone(layout),
+            info: Arc::clone(info),
+            peers: BTreeSet::new(),
+            haves: Vec::new(),
+        });
+        entry.layout = Arc::clone(layout);
+        entry.info = Arc::clone(info);
+        for peer in &entry.peers {
+            if let Some(peer) = self.peers.get_mut(peer) {
+                peer.stream.set_layout(Arc::clone(layout));
+            }
+        }
     }
 
     fn deliver(

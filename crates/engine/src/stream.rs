@@ -38,13 +38,22 @@ pub enum Item {
 
 impl PeerStream {
     pub fn new(layout: Arc<Layout>) -> Self {
-        let mut decoder = Decoder::new();
-        decoder.set_pieces(layout.pieces());
-        Self {
-            layout,
-            decoder,
+        let mut stream = Self {
+            layout: Arc::clone(&layout),
+            decoder: Decoder::new(),
             outbox: Outbox::default(),
+        };
+        stream.set_layout(layout);
+        stream
+    }
+
+    /// The layout of a magnet's torrent is known now. Before, it has no pieces, and a bitfield may
+    /// be as long as that of any torrent.
+    pub fn set_layout(&mut self, layout: Arc<Layout>) {
+        if layout.pieces() > 0 {
+            self.decoder.set_pieces(layout.pieces());
         }
+        self.layout = layout;
     }
 
     /// Where the next bytes belong; see [`Decoder::space`].

@@ -3,7 +3,7 @@
 //! This file holds the state, the clockwork and the end of a torrent's life. Peers that come and go
 //! are in `torrent/connections.rs`, what they say in `messages.rs`, blocks that come in
 //! `download.rs`, choking and blocks that go out in `upload.rs`, extensions (BEP 10) in
-//! `extensions.rs`, and what all of it adds up to in `completion.rs`.
+//! `extensions.rs`, fetching the info dictionary in `magnet.rs`, and what all of it adds up to in `completion.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use dunlin_proto::tracker::{AnnounceEvent, AnnounceRequest, AnnounceResponse};
 use crate::alert::Alert;
 use crate::announcer::Announcer;
 use crate::choker::Choker;
-use crate::command::{AddTorrent, Priority};
+use crate::command::Priority;
 use crate::config::Config;
 use crate::event::{
     Action, DiskError, DiskJob, DiskOp, JobId, PeerAddr, PeerKey, PeerSource, TorrentKey,
@@ -26,7 +26,7 @@ use crate::event::{
 use crate::external::{External, Voter};
 use crate::peer::Peer;
 use crate::peer_list::PeerList;
-use crate::picker::{Picker, PickerConfig};
+use crate::picker::Picker;
 use crate::rate_limit::RateLimiter;
 use crate::reason::CloseReason;
 use crate::snapshot::{PeerSnapshot, TorrentSnapshot, TorrentState};
@@ -37,9 +37,15 @@ mod completion;
 mod connections;
 mod download;
 mod extensions;
+mod magnet;
 mod messages;
 mod pex;
+mod start;
 mod upload;
+
+pub(crate) use magnet::unknown_layout;
+
+use magnet::Magnet;
 
 /// How often timeouts, dials and rates are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -84,6 +90,8 @@ pub struct Torrent {
     piece_digests: Arc<[Sha1Digest]>,
     /// The info dictionary, for peers that lack it. Empty if it is not handed on.
     info: Arc<[u8]>,
+    /// While the info dictionary is not here. Then the layout is one of nothing.
+    magnet: Option<Box<Magnet>>,
     state: TorrentState,
     seed_when_complete: bool,
 
@@ -175,107 +183,13 @@ struct ResumeKeeper {
 }
 
 impl Torrent {
-    pub(crate) fn new(
-        key: TorrentKey,
-        params: AddTorrent,
-        shared: &mut Shared,
-        now: Instant,
-    ) -> Self {
-        let AddTorrent { layout, resume, .. } = params;
-        let config = &shared.config;
-        let picker_config = PickerConfig {
-            order: params.order,
-            started_pieces_max: config.started_pieces_max,
-            random_first_pieces: config.random_first_pieces,
-        };
-        let mut peer_list = PeerList::new(config.known_peers_max);
-        peer_list.set_address_cap(config.max_peers_per_address);
-        for &addr in &params.peers {
-            peer_list.add(addr, PeerSource::User, now);
-        }
-        let choker = Choker::new(
-            config.preferred_neighbors,
-            config.unchoking_interval,
-            config.optimistic_interval,
-            now,
-        );
-        let mut torrent = Self {
-            key,
-            info_hash: params.info_hash,
-            state: TorrentState::Downloading,
-            seed_when_complete: params.seed_when_complete,
-            picker: Picker::new(Arc::clone(&layout), &resume.written, picker_config),
-            verify: Verify::default(),
-            choker,
-            peer_list,
-            announcer: Announcer::new(params.trackers, &mut shared.rng, now),
-            announcing: String::new(),
-            tracker_id: None,
-            announce_key: shared.rng.next_u64() as u32,
-            private: params.private,
-            peers: BTreeMap::new(),
-            connections_version: 0,
-            closing: BTreeSet::new(),
-            dialling: 0,
-            last_replacement: now,
-            jobs: BTreeMap::new(),
-            unnamed_files: BTreeSet::new(),
-            priorities: Vec::new(),
-            down: RateLimiter::new(params.limits.down, now),
-            up: RateLimiter::new(params.limits.up, now),
-            serve_after: PeerKey(0),
-            request_after: PeerKey(0),
-            requests_are_held_back: false,
-            unjudged_bytes: 0,
-            stats: Stats {
-                started_at: now,
-                downloaded: 0,
-                uploaded: 0,
-                duplicate: 0,
-                failed_hash: 0,
-                down: RateMeter::new(now),
-                up: RateMeter::new(now),
-                peak_rate: 0,
-                givers: BTreeMap::new(),
-            },
-            resume: ResumeKeeper {
-                synced: resume.synced,
-                syncing: VecDeque::new(),
-                last_sync: now,
-                sync_has_failed: false,
-                unsaved_bytes: 0,
-                last_saved: now,
-                is_saving: false,
-                downloaded_before: resume.downloaded,
-                uploaded_before: resume.uploaded,
-            },
-            complete_is_told: false,
-            stop_deadline: None,
-            next_housekeeping: now,
-            next_serving: None,
-            next_requesting: None,
-            piece_digests: params.piece_digests,
-            info: params.info,
-            layout,
-        };
-        if params
-            .priorities
-            .iter()
-            .any(|&priority| priority != Priority::Normal)
-        {
-            torrent.set_priorities(params.priorities);
-        }
-        torrent.complete_ready_files(shared);
-        // Nobody sends padding: such pieces only wait for their verdict.
-        for piece in torrent.picker.padding_pieces().collect::<Vec<_>>() {
-            torrent.finish(shared, piece);
-        }
-        torrent.check_completion(shared, now);
-        torrent
-    }
-
     pub(crate) fn info_hash(&self) -> InfoHash {
         self.info_hash
+    }
+
+    /// Whether it waits for its info dictionary.
+    pub(crate) fn is_magnet(&self) -> bool {
+        self.magnet.is_some()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -300,6 +214,7 @@ impl Torrent {
             self.announcer.deadline(),
             busy.then_some(self.next_housekeeping),
             (!self.peers.is_empty()).then(|| self.choker.deadline()),
+            self.magnet.as_ref().and_then(|magnet| magnet.deadline()),
             dial.map(|at| at.max(self.next_housekeeping)),
         ];
         deadlines.into_iter().flatten().min()
@@ -307,6 +222,7 @@ impl Torrent {
 
     pub(crate) fn tick(&mut self, shared: &mut Shared, now: Instant) {
         if self.next_serving.take_if(|at| *at <= now).is_some() {
+            self.serve_metadata_to_all(shared, now);
             self.serve_all(shared, now);
         }
         if self.next_requesting.take_if(|at| *at <= now).is_some() {
@@ -315,6 +231,7 @@ impl Torrent {
         if self.choker.deadline() <= now {
             self.rechoke(shared, now);
         }
+        self.tick_magnet(shared, now);
         if self.next_housekeeping <= now {
             self.next_housekeeping = now + HOUSEKEEPING;
             self.keep_house(shared, now);
@@ -325,8 +242,10 @@ impl Torrent {
     fn keep_house(&mut self, shared: &mut Shared, now: Instant) {
         self.stats.peak_rate = self.stats.peak_rate.max(self.stats.down.rate_over(now, 5));
         self.check_timeouts(shared, now);
-        if self.state == TorrentState::Downloading
-            && !self.peers.values().any(|peer| peer.interesting > 0)
+        if matches!(
+            self.state,
+            TorrentState::Downloading | TorrentState::FetchingMetadata { .. }
+        ) && !self.peers.values().any(|peer| peer.interesting > 0)
         {
             // Nobody connected has what we lack: without new peers we would wait for ever.
             self.announcer.want_peers(now);
@@ -537,8 +456,9 @@ impl Torrent {
             };
             (have + has, all + len(piece))
         });
+        let fetching = self.magnet.as_ref().filter(|_| !self.is_stopping());
         TorrentSnapshot {
-            state: self.state.clone(),
+            state: fetching.map_or_else(|| self.state.clone(), |magnet| magnet.state()),
             have_bytes,
             wanted_bytes,
             pieces_have: self.picker.have_bits().count_ones(),
@@ -586,6 +506,9 @@ impl Torrent {
     /// Panics if the state contradicts itself: a bug, whatever the network did.
     pub(crate) fn check_invariants(&self) {
         self.picker.check_invariants();
+        if let Some(magnet) = &self.magnet {
+            magnet.check_invariants();
+        }
         for (key, peer) in &self.peers {
             assert!(
                 !self.closing.contains(key),

@@ -5,6 +5,7 @@
     reason = "a test waits for one alert among many"
 )]
 
+mod magnets;
 mod tracker;
 mod transfers;
 
@@ -140,20 +141,25 @@ fn prepared(
 const DOWNLOAD: PrepareMode = PrepareMode::Download { overwrite: false };
 const SEED: PrepareMode = PrepareMode::Seed { check: false };
 
+/// A host on loopback that chooses its neighbours often.
+fn host(buffer_bytes_max: Option<u64>) -> (Handle, Receiver<Notice>) {
+    let default = Config::default();
+    let config = HostConfig {
+        engine: Config {
+            unchoking_interval: Duration::from_secs(1),
+            optimistic_interval: Duration::from_secs(3),
+            buffer_bytes_max: buffer_bytes_max.unwrap_or(default.buffer_bytes_max),
+            ..default
+        },
+        listen: Listen::Exact("127.0.0.1:0".parse().unwrap()),
+        disk_workers: 2,
+    };
+    crate::start(config).unwrap()
+}
+
 impl Node {
     fn start(content: &Share, dir: &Path, mode: PrepareMode, setup: Setup) -> Self {
-        let default = Config::default();
-        let config = HostConfig {
-            engine: Config {
-                unchoking_interval: Duration::from_secs(1),
-                optimistic_interval: Duration::from_secs(3),
-                buffer_bytes_max: setup.buffer_bytes_max.unwrap_or(default.buffer_bytes_max),
-                ..default
-            },
-            listen: Listen::Exact("127.0.0.1:0".parse().unwrap()),
-            disk_workers: 2,
-        };
-        let (handle, notices) = crate::start(config).unwrap();
+        let (handle, notices) = host(setup.buffer_bytes_max);
         let torrent = handle.add(AddRequest {
             torrent: Arc::clone(&content.torrent),
             prepared: prepared(&content.torrent, dir, mode).unwrap(),

@@ -1,5 +1,6 @@
 //! What is wanted, when it is complete, and what may be claimed about it after a restart.
 
+use dunlin_metainfo::BLOCK_LEN;
 use dunlin_proto::time::Instant;
 
 use super::{Job, Shared, Torrent, rate};
@@ -122,15 +123,17 @@ impl Torrent {
 
     pub(super) fn may_transfer(&self) -> bool {
         match self.state {
-            TorrentState::Downloading => true,
+            TorrentState::Downloading | TorrentState::FetchingMetadata { .. } => true,
             TorrentState::Seeding => self.seed_when_complete,
-            TorrentState::FetchingMetadata { .. }
-            | TorrentState::Failed(_)
-            | TorrentState::Stopping => false,
+            TorrentState::Failed(_) | TorrentState::Stopping => false,
         }
     }
 
     pub(crate) fn left_bytes(&self) -> u64 {
+        if self.is_magnet() {
+            // 0 would make us a seed, and how much it is nobody knows yet.
+            return u64::from(BLOCK_LEN);
+        }
         let missing = self
             .layout
             .all_pieces()

@@ -230,6 +230,7 @@ impl Torrent {
         self.forget_peer(shared, key, reason, now);
         self.dial(shared, now);
         self.request_all(shared, now);
+        self.ask_for_metadata(shared, now);
     }
 
     /// Ends the connection from our side.
@@ -272,6 +273,9 @@ impl Torrent {
             shared.unchoked -= 1;
         }
         self.choker.on_gone(key);
+        if let Some(magnet) = &mut self.magnet {
+            magnet.on_gone(key);
+        }
         let useful = peer.down.total() + peer.up.total() > 0;
         self.peer_list.on_closed(peer.listed_as(), now, useful);
         if peer.down.total() > 0
@@ -304,6 +308,10 @@ impl Torrent {
             peer: addr,
             piece,
         });
+        self.close_banned(shared, now);
+    }
+
+    pub(super) fn close_banned(&mut self, shared: &mut Shared, now: Instant) {
         let banned: Vec<PeerKey> = self
             .peers
             .iter()
@@ -373,6 +381,7 @@ impl Torrent {
             .map(|(key, peer)| {
                 (
                     peer.down.rate(now) + peer.up.rate(now),
+                    self.is_metadata_source(*key),
                     peer.interesting,
                     self.peer_list.priority(peer.listed_as()),
                     *key,

@@ -9,10 +9,12 @@ use dunlin_proto::peer::extension::ExtendedHandshake;
 use dunlin_proto::peer::{Message, MetadataMessage, Violation, ut_metadata, ut_pex};
 use dunlin_proto::time::Instant;
 
-use super::{Shared, Torrent};
+use super::download::BLOCK_HEADER;
+use super::{Shared, Torrent, sooner};
 use crate::event::{Action, Direction, PeerAddr, PeerKey};
 use crate::extensions::{Introduction, UT_METADATA, UT_PEX, our_handshake};
 use crate::external::Voter;
+use crate::rate_limit::{available_of, next_at_of, take_of};
 use crate::reason::CloseReason;
 use crate::snapshot::TorrentState;
 
@@ -24,6 +26,9 @@ const METADATA_SERVING_MAX: usize = 4;
 
 /// How often one connection may take the whole metadata. Once is what it needs.
 const METADATA_COPIES_MAX: u32 = 4;
+
+/// Requests for metadata refused, after which the peer floods us.
+const METADATA_REFUSED_MAX: u32 = 1000;
 
 impl Torrent {
     /// Sends our extension handshake: at first, and again when what it says has changed.
@@ -74,7 +79,7 @@ impl Torrent {
                 self.on_extension_handshake(shared, now, key, handshake);
             }
             UT_PEX => self.on_pex_message(shared, now, key, payload)?,
-            UT_METADATA => self.on_metadata_message(shared, key, payload)?,
+            UT_METADATA => self.on_metadata_message(shared, now, key, payload)?,
             // BEP 10: whatever has an id that we did not name is not for us.
             _ => {}
         }
@@ -107,6 +112,7 @@ impl Torrent {
         if let Some(port) = handshake.p {
             self.on_listens(now, key, port);
         }
+        self.on_metadata_source(shared, now, key, handshake.metadata_size);
         if let Some(&id) = handshake.m.get(ut_pex::NAME) {
             self.on_pex_id(shared, now, key, id);
         }
@@ -176,20 +182,30 @@ impl Torrent {
     fn on_metadata_message(
         &mut self,
         shared: &mut Shared,
+        now: Instant,
         key: PeerKey,
         payload: &[u8],
     ) -> Result<(), Violation> {
         match MetadataMessage::decode(payload)? {
             Some(MetadataMessage::Request { piece }) => {
-                self.on_metadata_request(shared, key, piece);
+                self.on_metadata_request(shared, now, key, piece);
             }
-            // We have it, so we never asked; or we asked before we had it.
-            Some(MetadataMessage::Data { .. } | MetadataMessage::Reject { .. }) | None => {}
+            Some(MetadataMessage::Data {
+                piece,
+                total_size,
+                bytes,
+            }) => {
+                self.on_metadata_data(shared, now, key, piece, total_size, bytes)?;
+            }
+            Some(MetadataMessage::Reject { piece }) => {
+                self.on_metadata_reject(shared, now, key, piece);
+            }
+            None => {}
         }
         Ok(())
     }
 
-    fn on_metadata_request(&mut self, shared: &mut Shared, key: PeerKey, piece: u32) {
+    fn on_metadata_request(&mut self, shared: &mut Shared, now: Instant, key: PeerKey, piece: u32) {
         let size = self.metadata_size().unwrap_or_default();
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
@@ -205,27 +221,52 @@ impl Torrent {
         if may_have {
             metadata.granted += 1;
             metadata.queue.push_back(piece);
-            self.serve_metadata(shared, key);
+            self.serve_metadata(shared, now, key);
+            return;
+        }
+        let message = Message::Extended {
+            id: metadata.their_id,
+            payload: MetadataMessage::Reject { piece }.encode(),
+        };
+        metadata.refused += 1;
+        if metadata.refused > METADATA_REFUSED_MAX {
+            self.close(shared, key, CloseReason::RequestFlood, now);
         } else {
-            let message = Message::Extended {
-                id: metadata.their_id,
-                payload: MetadataMessage::Reject { piece }.encode(),
-            };
             shared
                 .actions
                 .push_back(Action::Send { peer: key, message });
         }
     }
 
-    fn serve_metadata(&mut self, shared: &mut Shared, key: PeerKey) {
+    pub(super) fn serve_metadata_to_all(&mut self, shared: &mut Shared, now: Instant) {
+        let waiting = self.peers.iter();
+        let waiting = waiting.filter(|(_, peer)| !peer.metadata.queue.is_empty());
+        for key in waiting.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.serve_metadata(shared, now, key);
+        }
+    }
+
+    /// Hands over what the upload limits and the peer's credit let pass.
+    fn serve_metadata(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {
+        let size = self.metadata_size().unwrap_or_default();
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
         let metadata = &mut peer.metadata;
         while metadata.serving < METADATA_SERVING_MAX
-            && let Some(piece) = metadata.queue.pop_front()
+            && let Some(&piece) = metadata.queue.front()
         {
+            let len = ut_metadata::piece_len(size, piece).unwrap_or_default();
+            let wire = u64::from(len) + BLOCK_HEADER;
+            if available_of(now, &mut [&mut shared.up, &mut self.up]) < wire {
+                let at = next_at_of(&[&shared.up, &self.up], wire);
+                self.next_serving = sooner(self.next_serving, at);
+                return;
+            }
+            take_of(&mut [&mut shared.up, &mut self.up], wire);
+            metadata.queue.pop_front();
             metadata.serving += 1;
+            peer.last_sent = now;
             shared.actions.push_back(Action::ServeMetadata {
                 peer: key,
                 id: metadata.their_id,
@@ -234,10 +275,10 @@ impl Torrent {
         }
     }
 
-    pub(crate) fn on_metadata_served(&mut self, shared: &mut Shared, key: PeerKey) {
+    pub(crate) fn on_metadata_served(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.metadata.serving = peer.metadata.serving.saturating_sub(1);
         }
-        self.serve_metadata(shared, key);
+        self.serve_metadata(shared, now, key);
     }
 }

@@ -42,7 +42,7 @@ impl Torrent {
         }
     }
 
-    fn follow_message(
+    pub(super) fn follow_message(
         &mut self,
         shared: &mut Shared,
         now: Instant,
@@ -50,6 +50,14 @@ impl Torrent {
         message: Message,
     ) -> Result<(), Violation> {
         self.check_negotiated(key, &message)?;
+        let message = if self.is_magnet() {
+            let Some(message) = self.keep_for_later(shared, now, key, message)? else {
+                return Ok(());
+            };
+            message
+        } else {
+            message
+        };
         match message {
             Message::KeepAlive | Message::Port(_) => {}
             Message::Choke => self.on_choke(shared, now, key),

@@ -21,6 +21,10 @@ impl Torrent {
 
     /// The peer says under which id it wants to hear of others; 0 for never.
     pub(super) fn on_pex_id(&mut self, shared: &Shared, now: Instant, key: PeerKey, id: u8) {
+        if self.is_magnet() {
+            self.keep_pex_id(key, id);
+            return;
+        }
         if !self.exchanges_peers(shared) {
             return;
         }

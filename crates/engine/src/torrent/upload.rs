@@ -18,7 +18,7 @@ use crate::snapshot::TorrentState;
 const SERVE_RUN_MAX: u16 = 16;
 
 /// Requests refused in a row for a full queue, after which the peer floods us.
-const REFUSED_MAX: u32 = 1000;
+pub(super) const REFUSED_MAX: u32 = 1000;
 
 impl Torrent {
     // Choking.

@@ -213,6 +213,8 @@ pub enum Violation {
     ExtensionHandshake,
     #[error("message of an extension malformed")]
     ExtensionMessage,
+    #[error("metadata that contradicts itself or was not asked for")]
+    Metadata,
     #[error("message of an extension that was not negotiated")]
     NotNegotiated,
 }
