@@ -15,7 +15,6 @@ mod events;
 mod failure;
 mod logs;
 mod options;
-mod peers;
 mod progress;
 mod quantity;
 mod screen;

@@ -2,13 +2,9 @@
 
 use crate::args::Link;
 use crate::failure::Failure;
-use crate::screen;
-use crate::source::{self, Found};
+use crate::{screen, source};
 
 pub fn run(args: &Link) -> Result<(), Failure> {
-    let magnet = match source::find(&args.source, None)? {
-        Found::Torrent(torrent) => torrent.magnet(),
-        Found::Link(magnet) => *magnet,
-    };
-    screen::out(&magnet.to_string())
+    let torrent = source::load(&args.source)?;
+    screen::out(&torrent.magnet().to_string())
 }

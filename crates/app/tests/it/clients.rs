@@ -20,7 +20,10 @@
 
 mod aria2;
 mod daemon;
+mod libtorrent;
 mod network;
+mod qbittorrent;
+mod transmission;
 
 use std::fmt::Debug;
 use std::io::Write;
@@ -30,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use crate::fixture::{PATIENCE, Sandbox};
 
-pub use daemon::{Daemon, free_port, installed};
+pub use daemon::{Request, ask};
 pub use network::{Network, Place};
 
 /// What a client is asked to download, or to seed when its folder holds everything.
@@ -79,16 +82,29 @@ pub trait Client: Debug {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
+    Libtorrent,
     Aria2,
+    Transmission,
+    Qbittorrent,
 }
 
 impl Kind {
-    pub const ALL: [Self; 1] = [Self::Aria2];
+    pub const ALL: [Self; 4] = [
+        Self::Libtorrent,
+        Self::Aria2,
+        Self::Transmission,
+        Self::Qbittorrent,
+    ];
 
     /// Starts the client at `place`. `None` means that `test` must end here: it was skipped.
     pub fn start(self, test: &str, sandbox: &Sandbox, place: &Place) -> Option<Box<dyn Client>> {
         Some(match self {
+            Self::Libtorrent => Box::new(libtorrent::LibtorrentClient::start(test, place)?),
             Self::Aria2 => Box::new(aria2::Aria2::start(test, sandbox, place)?),
+            Self::Transmission => {
+                Box::new(transmission::Transmission::start(test, sandbox, place)?)
+            }
+            Self::Qbittorrent => Box::new(qbittorrent::Qbittorrent::start(test, sandbox, place)?),
         })
     }
 }

@@ -252,6 +252,15 @@ impl Running {
         }
     }
 
+    /// Every event so far, without waiting for more.
+    pub fn events_so_far(&mut self) -> &[Value] {
+        let lines = self.lines.try_iter();
+        let values =
+            lines.map(|line| serde_json::from_str(&line).expect("a line is a JSON object"));
+        self.events.extend(values);
+        &self.events
+    }
+
     /// Where it listens.
     #[track_caller]
     pub fn addr(&mut self) -> String {

@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::clients::missing;
+use crate::clients::{Place, missing};
 use crate::fixture::{PATIENCE, Running, Words, wait};
 
 /// A Python with libtorrent.
@@ -56,10 +56,22 @@ impl Libtorrent {
     }
 
     fn peer(&self, mode: &str, torrent: &Path, folder: &Path, words: Words<'_>) -> Running {
+        self.peer_at(&Place::loopback(), mode, torrent.as_os_str(), folder, words)
+    }
+
+    /// A `mode` of `source`, a .torrent file or a magnet link, somewhere.
+    pub fn peer_at(
+        &self,
+        place: &Place,
+        mode: &str,
+        source: &OsStr,
+        folder: &Path,
+        words: Words<'_>,
+    ) -> Running {
         let mut peer = self.command(mode);
-        peer.args([torrent, folder])
+        peer.args([source, folder.as_os_str()])
             .args(words.iter().map(AsRef::as_ref));
-        Running::new(peer.spawn().expect("python starts"))
+        Running::new(piped(place.enter(&peer)).spawn().expect("python starts"))
     }
 
     /// What libtorrent reads in a .torrent file.
@@ -93,14 +105,18 @@ impl Libtorrent {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/libtorrent_peer.py");
         let mut command = Command::new(&self.python);
         let words: [&OsStr; 2] = [script.as_ref(), mode.as_ref()];
-        // The end of stdin ends a peer whose test is gone.
-        command
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
+        command.args(words);
+        piped(command)
     }
+}
+
+/// The end of stdin ends a peer whose test is gone.
+fn piped(mut command: Command) -> Command {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
 }
 
 /// Beside the folder for temporary files.

@@ -74,8 +74,11 @@ def settings(args):
 
 
 def add(session, args):
-    params = lt.add_torrent_params()
-    params.ti = lt.torrent_info(args.torrent)
+    if args.torrent.startswith("magnet:"):
+        params = lt.parse_magnet_uri(args.torrent)
+    else:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(args.torrent)
     params.save_path = args.folder
     if args.trust:
         params.flags |= lt.torrent_flags.seed_mode
@@ -269,7 +272,7 @@ def arguments():
     modes = parser.add_subparsers(dest="mode", required=True)
     for mode in ("seed", "leech"):
         peer = modes.add_parser(mode)
-        peer.add_argument("torrent")
+        peer.add_argument("torrent", help="a .torrent file or a magnet link")
         peer.add_argument("folder")
         peer.add_argument("--listen", default="127.0.0.1:0")
         peer.add_argument("--peer", action="append", default=[])

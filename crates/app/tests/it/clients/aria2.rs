@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::fixture::Sandbox;
 
-use super::daemon::Request;
-use super::{Client, Daemon, Limits, Look, Place, Source, Transfer, free_port, installed};
+use super::daemon::{Daemon, Request, base64, free_port, installed};
+use super::{Client, Limits, Look, Place, Source, Transfer};
 
 #[derive(Debug)]
 pub struct Aria2 {
@@ -28,7 +28,6 @@ impl Aria2 {
                 .arg("--no-conf")
                 .arg("--enable-rpc")
                 .arg(format!("--rpc-listen-port={rpc}"))
-                .arg("--rpc-listen-all")
                 .arg(format!("--listen-port={port}"))
                 .arg(format!("--stop-with-process={}", std::process::id()))
                 // Its default, 1.0, ends a seed that gave one copy at once: the last blocks are
@@ -58,8 +57,7 @@ impl Aria2 {
             headers: "",
             body: Some(body.as_bytes()),
         };
-        let reply = self.daemon.await_reply(self.rpc, &request, |_| true);
-        let document: Value = serde_json::from_str(&reply.body).expect("a reply is JSON");
+        let document = self.daemon.await_reply(self.rpc, &request, |_| true).json();
         assert!(document["error"].is_null(), "{method}: {document}");
         document["result"].clone()
     }
@@ -117,19 +115,4 @@ impl Client for Aria2 {
     fn log(&self) -> String {
         self.daemon.log()
     }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let mut word = [0; 3];
-        word[..three.len()].copy_from_slice(three);
-        let word = u32::from_be_bytes([0, word[0], word[1], word[2]]);
-        for index in 0..4 {
-            let digit = DIGITS[(word >> (18 - 6 * index) & 63) as usize] as char;
-            text.push(if index <= three.len() { digit } else { '=' });
-        }
-    }
-    text
 }

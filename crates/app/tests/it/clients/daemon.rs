@@ -9,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::fixture::{PATIENCE, Sandbox};
 
 use super::{Place, missing};
@@ -67,8 +69,7 @@ impl Daemon {
 
     /// Asks its control port. `None` while it does not answer.
     pub fn ask(&self, port: u16, request: &Request<'_>) -> Option<Reply> {
-        let bytes = exchange(&self.place, port, &request.bytes(self.place.ip(), port)).ok()?;
-        Reply::parse(&bytes)
+        ask(&self.place, (Ipv4Addr::LOCALHOST, port), request)
     }
 
     /// Asks until it answers in the way that `right` wants.
@@ -124,7 +125,7 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    fn bytes(&self, ip: Ipv4Addr, port: u16) -> Vec<u8> {
+    fn bytes(&self, (ip, port): (Ipv4Addr, u16)) -> Vec<u8> {
         let method = if self.body.is_some() { "POST" } else { "GET" };
         let body = self.body.unwrap_or_default();
         let mut bytes = format!(
@@ -156,6 +157,12 @@ impl Reply {
         Some(Self { status, head, body })
     }
 
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        let json = serde_json::from_str(&self.body);
+        json.unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (field, value) = line.split_once(':')?;
@@ -164,15 +171,18 @@ impl Reply {
     }
 }
 
-/// Sends `request` to `port` of the place and reads until the other side closes.
-pub fn exchange(place: &Place, port: u16, request: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut reply = Vec::new();
+/// Asks a server that the place can reach. `None` if it does not answer.
+pub fn ask(place: &Place, server: (Ipv4Addr, u16), request: &Request<'_>) -> Option<Reply> {
+    let bytes = exchange(place, server, &request.bytes(server)).ok()?;
+    Reply::parse(&bytes)
+}
+
+fn exchange(place: &Place, server: (Ipv4Addr, u16), request: &[u8]) -> std::io::Result<Vec<u8>> {
     if place.is_loopback() {
-        let mut stream = TcpStream::connect((place.ip(), port))?;
+        let mut stream = TcpStream::connect(server)?;
         stream.set_read_timeout(Some(REPLY_TIME))?;
         stream.write_all(request)?;
-        stream.read_to_end(&mut reply)?;
-        return Ok(reply);
+        return read_reply(&mut stream);
     }
     // A thread of ours cannot step into the namespace, a process can.
     let mut pipe = place
@@ -181,8 +191,8 @@ pub fn exchange(place: &Place, port: u16, request: &[u8]) -> std::io::Result<Vec
             "-c",
             PIPE,
             "bash",
-            &place.ip().to_string(),
-            &port.to_string(),
+            &server.0.to_string(),
+            &server.1.to_string(),
         ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -191,12 +201,29 @@ pub fn exchange(place: &Place, port: u16, request: &[u8]) -> std::io::Result<Vec
     let mut stdin = pipe.stdin.take().expect("it is piped");
     let sent = stdin.write_all(request);
     drop(stdin);
-    let mut stdout = pipe.stdout.take().expect("it is piped");
-    let read = stdout.read_to_end(&mut reply);
+    let reply = read_reply(pipe.stdout.as_mut().expect("it is piped"));
+    pipe.kill()?;
     pipe.wait()?;
-    sent?;
-    read?;
-    Ok(reply)
+    sent.and(reply)
+}
+
+/// Not every server closes when it is asked to.
+fn read_reply(stream: &mut impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut some = [0; 16 << 10];
+    loop {
+        let count = stream.read(&mut some)?;
+        bytes.extend(&some[..count]);
+        let whole = Reply::parse(&bytes).is_some_and(|reply| {
+            let len = reply
+                .header("content-length")
+                .and_then(|len| len.parse().ok());
+            len.is_some_and(|len: usize| reply.body.len() >= len)
+        });
+        if whole || count == 0 {
+            return Ok(bytes);
+        }
+    }
 }
 
 const REPLY_TIME: Duration = Duration::from_secs(20);
@@ -227,4 +254,20 @@ pub fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// For what JSON cannot carry.
+pub fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let mut word = [0; 3];
+        word[..three.len()].copy_from_slice(three);
+        let word = u32::from_be_bytes([0, word[0], word[1], word[2]]);
+        for index in 0..4 {
+            let digit = DIGITS[(word >> (18 - 6 * index) & 63) as usize] as char;
+            text.push(if index <= three.len() { digit } else { '=' });
+        }
+    }
+    text
 }

@@ -1,8 +1,9 @@
-//! Hosts of a test's own: network namespaces, each pair joined by a cable of its own.
+//! Hosts of a test's own: network namespaces on one LAN, 10.77.0.0/24, with no way out of it.
 //!
-//! Host `i` is 10.77.0.`i` everywhere, and packets to host `j` leave by the interface `to-j`: its
-//! counters tell who sent whom how much. There is no other way out. Root needs no more than
-//! `unshare`; anybody else gets a user namespace around it where the system allows that.
+//! Each pair has a cable of its own, `to-j` on host `i`, whose counters tell who sent whom how
+//! much. On each host a bridge, `lan`, makes one interface of them; its ports are isolated from each
+//! other, so nothing goes round in circles. Root needs no more than `unshare`; anybody else gets a
+//! user namespace around it where the system allows that.
 //!
 //! Nothing has to be cleaned up. The namespaces have no names, only processes that read our pipe:
 //! when the test ends, in whatever way, the pipe closes, they end, and the kernel takes the rest.
@@ -96,11 +97,13 @@ END
 done; done | ip -batch -
 for i in $(seq $n); do
   { echo "link set lo up"
+    echo "link add lan type bridge"
+    echo "addr add 10.77.0.$i/24 dev lan"
+    echo "link set lan up"
     for j in $(seq $n); do
       [ $i = $j ] || cat <<END
-link set to-$j up
-addr add 10.77.0.$i/24 dev to-$j noprefixroute
-route add 10.77.0.$j/32 dev to-$j src 10.77.0.$i
+link set to-$j master lan up
+link set to-$j type bridge_slave isolated on
 END
     done
   } | nsenter --target $(pid $i $pids) --net ip -batch -

@@ -4,12 +4,16 @@
 //! own, and a failure names the cells. The other client is as its makers ship it, see
 //! [`crate::clients`]. The three sides live in a network of their own and meet by our tracker.
 
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::clients::{Kind, Limits, Network, Place, Source, Transfer, complete};
+use crate::clients::{
+    Client, Kind, Limits, Network, Place, Request, Source, Transfer, ask, complete,
+};
 use crate::fixture::{PATIENCE, Running, Sandbox};
 
+use super::create;
 use super::trees::{Data, sha256};
 
 /// Ends in the middle of a piece and of a block.
@@ -36,6 +40,7 @@ struct Cell {
     source: PathBuf,
     target: PathBuf,
     torrent: PathBuf,
+    info_hash: String,
 }
 
 impl Cell {
@@ -49,10 +54,13 @@ impl Cell {
         let url = match tracker {
             Tracker::Http => http,
         };
+        let torrent = sandbox.path(&format!("{name}.torrent"));
+        let created = create(sandbox, &path, &torrent, &[&"--tracker", &url]);
         Self {
             source,
             target: sandbox.dir(&format!("target {name}")),
-            torrent: sandbox.create(&path, &[&"--tracker", &url]),
+            info_hash: created["info_hash_v1"].as_str().unwrap().to_owned(),
+            torrent,
             name,
             file,
         }
@@ -73,7 +81,8 @@ impl Cell {
 struct Matrix {
     cells: Vec<Cell>,
     sandbox: Sandbox,
-    _tracker: Running,
+    place: Place,
+    tracker: Running,
 }
 
 impl Matrix {
@@ -84,7 +93,45 @@ impl Matrix {
         Self {
             cells: cells.collect(),
             sandbox,
-            _tracker: tracker,
+            place: place.clone(),
+            tracker,
+        }
+    }
+
+    fn add(&self, client: &mut dyn Client) -> Vec<Transfer> {
+        let cells = self.cells.iter();
+        cells
+            .map(|cell| client.add(&cell.link(), &cell.target, Limits::NONE))
+            .collect()
+    }
+
+    /// Waits until the tracker has heard of a peer in every cell.
+    fn all_announced(&mut self) {
+        let addr: SocketAddrV4 = self.tracker.addr().parse().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        for cell in &self.cells {
+            let bytes = cell.info_hash.as_bytes().chunks(2);
+            let escaped: String = bytes
+                .map(|hex| format!("%{}", String::from_utf8_lossy(hex)))
+                .collect();
+            let request = Request {
+                path: &format!("/scrape?info_hash={escaped}"),
+                headers: "",
+                body: None,
+            };
+            loop {
+                let reply = ask(&self.place, (*addr.ip(), addr.port()), &request);
+                let body = reply.map(|reply| reply.body).unwrap_or_default();
+                if body.contains("8:completei1e") || body.contains("10:incompletei1e") {
+                    break;
+                }
+                assert!(
+                    Instant::now() < deadline,
+                    "{}: nobody came: {body}",
+                    cell.name
+                );
+                std::thread::sleep(Duration::from_millis(50));
+            }
         }
     }
 }
@@ -96,7 +143,7 @@ fn comes_from(kind: Kind) {
         return;
     };
     let [middle, ours, theirs] = net.hosts();
-    let matrix = Matrix::new(middle);
+    let mut matrix = Matrix::new(middle);
     let Some(mut client) = kind.start(&test, &matrix.sandbox, theirs) else {
         return;
     };
@@ -108,6 +155,7 @@ fn comes_from(kind: Kind) {
     for seed in seeds {
         complete(&mut *client, seed);
     }
+    matrix.all_announced();
     let started = Instant::now();
     let gets: Vec<Running> = matrix
         .cells
@@ -147,10 +195,18 @@ fn goes_to(kind: Kind) {
         return;
     };
     let [middle, ours, theirs] = net.hosts();
-    let matrix = Matrix::new(middle);
+    let mut matrix = Matrix::new(middle);
     let Some(mut client) = kind.start(&test, &matrix.sandbox, theirs) else {
         return;
     };
+    // Transmission 3.00 dials by uTP first and does not notice that nobody answers: its clock for
+    // uTP starts with the first packet that it hears. So it comes first, and we dial.
+    let we_dial = kind == Kind::Transmission;
+    let mut transfers = Vec::new();
+    if we_dial {
+        transfers = matrix.add(&mut *client);
+        matrix.all_announced();
+    }
     let mut seeds: Vec<Running> = matrix
         .cells
         .iter()
@@ -164,11 +220,11 @@ fn goes_to(kind: Kind) {
         seed.addr();
     }
     let started = Instant::now();
-    let mut left: Vec<(&Cell, Transfer)> = matrix
-        .cells
-        .iter()
-        .map(|cell| (cell, client.add(&cell.link(), &cell.target, Limits::NONE)))
-        .collect();
+    if !we_dial {
+        matrix.all_announced();
+        transfers = matrix.add(&mut *client);
+    }
+    let mut left: Vec<_> = matrix.cells.iter().zip(transfers).collect();
     while !left.is_empty() && started.elapsed() < PATIENCE {
         left.retain(|(cell, transfer)| {
             let complete = client.look(*transfer).complete;
@@ -193,6 +249,16 @@ fn goes_to(kind: Kind) {
 }
 
 #[test]
+fn libtorrent_seeds_to_us() {
+    comes_from(Kind::Libtorrent);
+}
+
+#[test]
+fn libtorrent_downloads_from_us() {
+    goes_to(Kind::Libtorrent);
+}
+
+#[test]
 fn aria2_seeds_to_us() {
     comes_from(Kind::Aria2);
 }
@@ -200,4 +266,24 @@ fn aria2_seeds_to_us() {
 #[test]
 fn aria2_downloads_from_us() {
     goes_to(Kind::Aria2);
+}
+
+#[test]
+fn transmission_seeds_to_us() {
+    comes_from(Kind::Transmission);
+}
+
+#[test]
+fn transmission_downloads_from_us() {
+    goes_to(Kind::Transmission);
+}
+
+#[test]
+fn qbittorrent_seeds_to_us() {
+    comes_from(Kind::Qbittorrent);
+}
+
+#[test]
+fn qbittorrent_downloads_from_us() {
+    goes_to(Kind::Qbittorrent);
 }
