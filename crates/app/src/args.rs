@@ -86,7 +86,7 @@ pub enum Command {
 #[derive(Args, Debug)]
 #[command(after_help = SIZES)]
 pub struct Get {
-    /// .torrent files, or - for one on stdin
+    /// .torrent files, http(s) URLs of them, magnet links, info hashes, or - for stdin
     #[arg(value_name = "SOURCE", required = true)]
     pub sources: Vec<String>,
     /// Download into this folder [default: here]
@@ -181,7 +181,7 @@ pub struct Create {
 /// Tell what a .torrent file holds
 #[derive(Args, Debug)]
 pub struct Show {
-    /// A .torrent file, or - for stdin
+    /// A .torrent file, an http(s) URL of one, a magnet link, or - for stdin
     pub source: String,
     /// Print one JSON document
     #[arg(long)]
@@ -207,7 +207,7 @@ pub struct Verify {
 /// Print the magnet link of a torrent
 #[derive(Args, Debug)]
 pub struct Link {
-    /// A .torrent file, or - for stdin
+    /// A .torrent file, an http(s) URL of one, or - for stdin
     pub source: String,
 }
 

@@ -15,6 +15,7 @@ mod events;
 mod failure;
 mod logs;
 mod options;
+mod peers;
 mod progress;
 mod quantity;
 mod screen;

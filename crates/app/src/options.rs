@@ -88,8 +88,12 @@ pub const OPTIONS: &[Spec] = &[
         "share.magnet",
         "",
         "",
-        |_| not_built("magnet links"),
-        "a magnet link (not built yet)",
+        |t| {
+            dunlin_metainfo::Magnet::parse(t)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        },
+        "a magnet link, for peers that have neither `file` nor `torrent`",
     ),
     one(
         "share.piece_length",
@@ -294,10 +298,6 @@ fn word(text: &str, words: &[&str]) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{text:?} is not one of: {}", words.join(", ")))
-}
-
-fn not_built(what: &str) -> Result<(), String> {
-    Err(format!("{what} are not built yet"))
 }
 
 /// Something that is not built can be switched off, and nothing else.

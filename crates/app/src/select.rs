@@ -4,11 +4,64 @@
 //! else is a glob over the path, the path below the torrent's folder, or the file name; `*` also
 //! matches `/`.
 
+use std::ops::RangeInclusive;
+
 use dunlin_metainfo::Torrent;
+
+use crate::clean::clean;
+use crate::failure::Failure;
+use crate::quantity::show_bytes;
+use crate::screen;
+
+/// Files that are listed when a selection matches none.
+const FILES_LISTED: usize = 100;
+
+/// What the selectors choose: one flag a file; empty if everything is wanted. If one chooses
+/// nothing, the files there are go to stderr.
+pub fn chosen(torrent: &Torrent, selectors: &[String]) -> Result<Vec<bool>, Failure> {
+    wanted(torrent, selectors).map_err(|message| {
+        list(torrent);
+        Failure::usage(message)
+    })
+}
+
+/// The same for the selection inside a magnet link (BEP 53), which counts from 0. Places that the
+/// torrent does not have are ignored, unless there are no others.
+pub fn linked(torrent: &Torrent, ranges: &[RangeInclusive<u32>]) -> Result<Vec<bool>, Failure> {
+    if ranges.is_empty() {
+        return Ok(Vec::new());
+    }
+    let is_chosen = |index: usize| {
+        let place = u32::try_from(index).ok();
+        place.is_some_and(|place| ranges.iter().any(|range| range.contains(&place)))
+    };
+    let files = || torrent.files.iter().enumerate();
+    if !files().any(|(index, file)| !file.attributes.pad && is_chosen(index)) {
+        list(torrent);
+        return Err(Failure::usage(
+            "the link selects no file that the torrent has; choose with --select",
+        ));
+    }
+    Ok(files()
+        .map(|(index, file)| file.attributes.pad || is_chosen(index))
+        .collect())
+}
+
+fn list(torrent: &Torrent) {
+    screen::note(&format!("files of {}:", clean(&torrent.name)));
+    for (number, file) in (1..).zip(&torrent.files).take(FILES_LISTED) {
+        let (size, path) = (show_bytes(file.len), clean(file.path.as_str()));
+        screen::note(&format!("{number:>6}  {size:>9}  {path}"));
+    }
+    let more = torrent.files.len().saturating_sub(FILES_LISTED);
+    if more > 0 {
+        screen::note(&format!("        and {more} more; `dunlin show` lists all"));
+    }
+}
 
 /// One flag a file; empty if everything is wanted. Files that are never on the disk count as
 /// wanted, they cost nothing.
-pub fn wanted(torrent: &Torrent, selectors: &[String]) -> Result<Vec<bool>, String> {
+fn wanted(torrent: &Torrent, selectors: &[String]) -> Result<Vec<bool>, String> {
     if selectors.is_empty() {
         return Ok(Vec::new());
     }

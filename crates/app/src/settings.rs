@@ -1,21 +1,21 @@
 //! Options of a swarm, in the types of the engine.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use dunlin_engine::config::{LeechStrategy, PieceOrder, RateLimits, SeedStrategy};
 use dunlin_host::Listen;
 
 use crate::config::Config;
-use crate::failure::{Code, Failure, system_words};
-use crate::options;
+use crate::failure::Failure;
 use crate::quantity::{self, RATE_SUSPICIOUS, show_rate};
+use crate::{options, peers};
 
 /// What `get`, `seed` and `peer` share, understood.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub engine: dunlin_engine::Config,
     pub order: PieceOrder,
-    pub peers: Vec<SocketAddr>,
+    pub peers: Vec<peers::Name>,
     /// Besides the torrent's own.
     pub trackers: Vec<Vec<String>>,
 }
@@ -47,10 +47,8 @@ impl Settings {
             limits,
             ..dunlin_engine::Config::default()
         };
-        let mut peers = Vec::new();
-        for peer in config.list("swarm.peers") {
-            peers.extend(resolve(peer)?);
-        }
+        let peers = config.list("swarm.peers").iter();
+        let peers = peers.filter_map(|peer| options::host_port(peer).ok());
         let tier = |tier: &String| tier.split(',').map(str::to_owned).collect();
         Ok(Self {
             engine,
@@ -59,7 +57,7 @@ impl Settings {
                 "sequential" => PieceOrder::Sequential,
                 _ => PieceOrder::RarestFirst,
             },
-            peers,
+            peers: peers.map(|(host, port)| (host.to_owned(), port)).collect(),
             trackers: config.list("swarm.trackers").iter().map(tier).collect(),
         })
     }
@@ -77,19 +75,6 @@ pub fn listen(config: &Config) -> Listen {
         (None, Some(port)) => any(port),
         (None, None) => Listen::Auto(config.get("swarm.port", options::port)),
     }
-}
-
-/// All addresses of HOST:PORT.
-pub fn resolve(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
-    let pair = options::host_port(peer).map_err(Failure::usage)?;
-    let found = pair.to_socket_addrs().map_err(|error| {
-        let words = system_words(&error);
-        Failure::new(
-            Code::NotFound,
-            format!("{peer}: no such host ({words}); check the name"),
-        )
-    })?;
-    Ok(found.collect())
 }
 
 #[cfg(test)]
@@ -149,7 +134,7 @@ mod tests {
         assert_eq!(engine.seed_strategy, SeedStrategy::FastestUpload);
         assert_eq!(engine.max_peers, 9);
         assert_eq!(order, PieceOrder::Sequential);
-        assert_eq!(peers, ["127.0.0.1:9".parse().unwrap()]);
+        assert_eq!(peers, [("127.0.0.1".to_owned(), 9)]);
         assert_eq!(trackers, [["http://a/announce", "http://b/announce"]]);
     }
 

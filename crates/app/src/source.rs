@@ -1,48 +1,67 @@
 //! SOURCE: what a user may name to mean a torrent.
+//!
+//! A path, `-` for stdin, an http(s) URL, a magnet link or a bare info hash. A file of that name
+//! wins over every other meaning. [`find`] says which it is and reads what there is to read; only
+//! a URL is asked for over the network.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
-use dunlin_metainfo::Torrent;
+use dunlin_host::fetch::{FetchErrorKind, FetchOptions, fetch};
+use dunlin_metainfo::{Magnet, Torrent};
 
 use crate::failure::{Code, Failure};
+use crate::signals::Interrupt;
 
 /// The largest .torrent that is read (libtorrent's limit too), in bytes.
 const TORRENT_BYTES_MAX: u64 = 10_000_000;
+
+/// Time between two looks at the interrupt while a server is asked.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What a SOURCE turned out to be.
+#[derive(Debug)]
+pub enum Found {
+    Torrent(Box<Torrent>),
+    /// The hash of a torrent, and perhaps where to ask for it.
+    Link(Box<Magnet>),
+}
 
 /// 40 hexadecimal digits (v1) or 64 (v2).
 pub fn is_info_hash(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Reads and checks the torrent that `source` names.
+/// Reads and checks the torrent that `source` names. A link is not enough.
 pub fn load(source: &str) -> Result<Torrent, Failure> {
-    let (bytes, shown) = read(source)?;
-    parse(&bytes, &shown)
+    match find(source, None)? {
+        Found::Torrent(torrent) => Ok(*torrent),
+        Found::Link(_) => Err(Failure::usage(format!(
+            "{source}: a link does not tell what is in the torrent; name the .torrent file, or \
+             download it: dunlin get"
+        ))),
+    }
 }
 
-pub fn parse(bytes: &[u8], shown: &str) -> Result<Torrent, Failure> {
-    Torrent::parse(bytes).map_err(|error| Failure::new(Code::BadInput, format!("{shown}: {error}")))
-}
-
-/// The bytes of a .torrent, and how to call it.
-pub fn read(source: &str) -> Result<(Vec<u8>, String), Failure> {
+/// `patience` is how long a server may take at most.
+pub fn find(source: &str, patience: Option<Duration>) -> Result<Found, Failure> {
     if source == "-" {
         let bytes = read_some(std::io::stdin().lock(), Path::new("stdin"))?;
-        return Ok((bytes, "stdin".to_owned()));
+        return parse(&bytes, "stdin");
     }
     let path = PathBuf::from(source);
     if !path.exists() {
-        if let Some(what) = not_built(source) {
-            return Err(Failure::usage(format!(
-                "{source}: {what} are not supported yet; get the .torrent file and name that"
-            )));
+        if starts_with(source, "magnet:") {
+            return link(source).map(|magnet| Found::Link(Box::new(magnet)));
+        }
+        if starts_with(source, "http://") || starts_with(source, "https://") {
+            let bytes = download(source, patience)?;
+            return parse(&bytes, source);
         }
         if is_info_hash(source) {
-            return Err(Failure::usage(format!(
-                "{source}: a bare info-hash is not supported yet: there is no way to find a peer; \
-                 get the .torrent file and name that"
-            )));
+            return Ok(Found::Link(Box::new(bare(source))));
         }
     }
     if path.is_dir() {
@@ -52,21 +71,94 @@ pub fn read(source: &str) -> Result<(Vec<u8>, String), Failure> {
         ));
     }
     let file = std::fs::File::open(&path).map_err(|error| Failure::io(&path, &error))?;
-    Ok((read_some(file, &path)?, source.to_owned()))
+    parse(&read_some(file, &path)?, source)
 }
 
-fn not_built(source: &str) -> Option<&'static str> {
-    let starts = |start: &str| {
-        source
-            .get(..start.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(start))
+/// A .torrent, or a magnet link that somebody saved.
+fn parse(bytes: &[u8], shown: &str) -> Result<Found, Failure> {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && starts_with(text.trim_start(), "magnet:")
+    {
+        return link(text).map(|magnet| Found::Link(Box::new(magnet)));
+    }
+    match Torrent::parse(bytes) {
+        Ok(torrent) => Ok(Found::Torrent(Box::new(torrent))),
+        Err(error) => Err(Failure::new(Code::BadInput, format!("{shown}: {error}"))),
+    }
+}
+
+pub fn link(text: &str) -> Result<Magnet, Failure> {
+    Magnet::parse(text).map_err(|error| Failure::new(Code::BadInput, error))
+}
+
+fn bare(digits: &str) -> Magnet {
+    Magnet {
+        info_hash: digits.parse().ok(),
+        info_hash_v2: digits.parse().ok(),
+        ..Magnet::default()
+    }
+}
+
+fn starts_with(source: &str, start: &str) -> bool {
+    source
+        .get(..start.len())
+        .is_some_and(|head| head.eq_ignore_ascii_case(start))
+}
+
+/// Asks the server on a thread of its own: an interrupt need not wait for it.
+fn download(url: &str, patience: Option<Duration>) -> Result<Vec<u8>, Failure> {
+    let interrupt = Interrupt::install()?;
+    let options = FetchOptions::default();
+    let options = FetchOptions {
+        bytes_max: TORRENT_BYTES_MAX as usize,
+        timeout: patience.unwrap_or(options.timeout).min(options.timeout),
     };
-    if starts("magnet:") {
-        Some("magnet links")
-    } else if starts("http://") || starts("https://") {
-        Some("URLs")
-    } else {
-        None
+    let (sender, answer) = mpsc::sync_channel(1);
+    let asked = url.to_owned();
+    std::thread::Builder::new()
+        .name("fetch".to_owned())
+        .spawn(move || sender.send(fetch(&asked, &options)))
+        .map_err(|error| Failure::new(Code::Other, format!("no thread: {error}")))?;
+    loop {
+        match answer.recv_timeout(LOOK_INTERVAL) {
+            Ok(Ok(bytes)) => return Ok(bytes),
+            Ok(Err(error)) => {
+                let (code, advice) = advice(error.kind);
+                return Err(Failure::new(code, format!("{url}: {error}{advice}")));
+            }
+            Err(RecvTimeoutError::Timeout) if interrupt.is_set() => {
+                return Err(Failure::new(
+                    Code::Unfinished,
+                    format!("{url}: interrupted"),
+                ));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failure::new(Code::Other, format!("{url}: no answer")));
+            }
+        }
+    }
+}
+
+fn advice(kind: FetchErrorKind) -> (Code, &'static str) {
+    match kind {
+        FetchErrorKind::Url => (Code::Usage, ""),
+        FetchErrorKind::NotFound => (Code::NotFound, "; check the address"),
+        FetchErrorKind::Unreachable => (
+            Code::NotFound,
+            "; check the address, and that the server is running",
+        ),
+        FetchErrorKind::Refused => (
+            Code::Refused,
+            "; download it with a browser that is logged in, and name the file",
+        ),
+        FetchErrorKind::TooLarge => (Code::BadInput, "; this is no .torrent file"),
+        FetchErrorKind::TimedOut => (Code::Unfinished, "; try again later"),
+        FetchErrorKind::Tls => (
+            Code::Other,
+            "; the server may be an impostor, or this machine's clock or certificates are wrong",
+        ),
+        FetchErrorKind::Other => (Code::Other, ""),
     }
 }
 
@@ -101,13 +193,26 @@ mod tests {
     }
 
     #[test]
+    fn a_hash_alone_is_a_link_of_its_kind() {
+        for (digits, v1) in [("aB".repeat(20), true), ("aB".repeat(32), false)] {
+            let Found::Link(magnet) = find(&digits, None).unwrap() else {
+                panic!("{digits}");
+            };
+            assert_eq!(magnet.info_hash.is_some(), v1);
+            assert_eq!(magnet.info_hash_v2.is_some(), !v1);
+        }
+    }
+
+    #[test]
     fn each_kind_of_bad_source_has_its_code() {
-        let code = |source: &str| read(source).unwrap_err().code;
+        let code = |source: &str| find(source, None).unwrap_err().code;
         assert_eq!(code("/nowhere/at/all.torrent"), Code::NotFound);
         assert_eq!(code("/"), Code::BadInput);
-        assert_eq!(code("magnet:?xt=urn:btih:00"), Code::Usage);
-        assert_eq!(code("HTTP://example.org/x.torrent"), Code::Usage);
-        assert_eq!(code(&"0".repeat(40)), Code::Usage);
+        assert_eq!(code("magnet:?xt=urn:btih:00"), Code::BadInput);
+        assert_eq!(code("MAGNET:?dn=x"), Code::BadInput);
+        assert_eq!(code("HTTP://127.0.0.1:1/x.torrent"), Code::NotFound);
+        assert_eq!(code("http://"), Code::Usage);
         assert_eq!(code("/dev/zero"), Code::BadInput);
+        assert_eq!(load(&"0".repeat(40)).unwrap_err().code, Code::Usage);
     }
 }

@@ -3,37 +3,42 @@
 //! One loop waits for what the host tells, for prepared storage and for time. It never blocks on
 //! anything else: hashing what is on the disk happens on a thread of its own.
 
+mod item;
+mod named;
 mod outcome;
 mod prepare;
 mod work;
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use dunlin_engine::TorrentKey;
 use dunlin_engine::alert::Alert;
 use dunlin_engine::command::Priority;
-use dunlin_host::storage::{PrepareMode, Prepared};
-use dunlin_host::{AddRequest, Handle, HostConfig, Listen, Notice};
-use dunlin_metainfo::Torrent;
+use dunlin_engine::config::RateLimits;
+use dunlin_engine::{Command, PeerAddr, TorrentKey};
+use dunlin_host::storage::Prepared;
+use dunlin_host::{AddRequest, Handle, HostConfig, Listen, MagnetRequest, Notice};
 use serde_json::json;
 
-use crate::clean::clean;
 use crate::data::cores;
 use crate::events::Events;
 use crate::failure::{Code, Failure, disk_failure};
 use crate::options::SeedGoal;
+use crate::peers::{self, Answer};
 use crate::progress::Progress;
 use crate::quantity::show_duration;
 use crate::screen;
 use crate::settings::Settings;
 use crate::signals::Interrupt;
 
+pub use item::Item;
+use item::Subject;
+use named::Peers;
 pub use outcome::first_of;
 use prepare::{Preparing, Step};
 use work::{Stage, Work};
@@ -43,6 +48,8 @@ use work::{Stage, Work};
 pub struct Plan {
     pub settings: Settings,
     pub listen: Listen,
+    /// Where we listen, if the peers may name us too.
+    pub own: Option<SocketAddr>,
     pub goal: SeedGoal,
     pub timeout: Option<Duration>,
     pub stall_timeout: Option<Duration>,
@@ -52,22 +59,6 @@ pub struct Plan {
     /// End when stdin does.
     pub while_stdin: bool,
     pub events: Events,
-}
-
-/// One torrent of a run.
-#[derive(Debug)]
-pub struct Item {
-    pub torrent: Arc<Torrent>,
-    pub dir: PathBuf,
-    pub mode: PrepareMode,
-    /// One flag a file; empty if everything is.
-    pub wanted: Vec<bool>,
-}
-
-impl Item {
-    pub fn is_download(&self) -> bool {
-        matches!(self.mode, PrepareMode::Download { .. })
-    }
 }
 
 /// How long the loop waits for the host at most.
@@ -122,10 +113,7 @@ pub fn run(plan: Plan, items: Vec<Item>, failed: Vec<Failure>) -> Result<(), Fai
         .into_iter()
         .map(|item| Work::new(item, plan.loud, prefixed))
         .collect();
-    for work in &works {
-        work.tell_metadata(&plan.events)?;
-    }
-    let preparing = Preparing::start(&works, &interrupt)?;
+    let peers = Peers::start(&plan, &works)?;
     let stdin_gone = Arc::new(AtomicBool::new(false));
     if plan.while_stdin {
         watch_stdin(Arc::clone(&stdin_gone));
@@ -139,6 +127,8 @@ pub fn run(plan: Plan, items: Vec<Item>, failed: Vec<Failure>) -> Result<(), Fai
         works,
         by_key: BTreeMap::new(),
         failed,
+        peers,
+        preparing: Preparing::start(&interrupt)?,
         started: now,
         last_byte: now,
         bytes_seen: 0,
@@ -148,7 +138,10 @@ pub fn run(plan: Plan, items: Vec<Item>, failed: Vec<Failure>) -> Result<(), Fai
         interrupt,
         stdin_gone,
     };
-    let end = transfer.drive(&notices, &preparing);
+    let end = match transfer.begin() {
+        Ok(()) => transfer.drive(&notices),
+        Err(failure) => End::Failed(failure),
+    };
     transfer.finish(end, &notices)
 }
 
@@ -171,6 +164,8 @@ struct Transfer {
     works: Vec<Work>,
     by_key: BTreeMap<TorrentKey, usize>,
     failed: Vec<Failure>,
+    peers: Peers,
+    preparing: Preparing,
     progress: Progress,
     started: Instant,
     /// When the last payload byte came, or something else that is no stall.
@@ -184,10 +179,39 @@ struct Transfer {
 }
 
 impl Transfer {
-    fn drive(&mut self, notices: &Receiver<Notice>, preparing: &Preparing) -> End {
+    /// Torrents are looked for on the disk, the metadata of links in the swarm.
+    fn begin(&mut self) -> Result<(), Failure> {
+        for (index, work) in self.works.iter_mut().enumerate() {
+            work.has_peers = self.peers.names_some(index);
+            let Some(magnet) = work.item.magnet() else {
+                work.tell_metadata(&self.plan.events)?;
+                self.preparing.begin(index, &work.item);
+                continue;
+            };
+            let mut trackers = item::tiers(magnet);
+            trackers.extend(self.plan.settings.trackers.iter().cloned());
+            work.has_trackers = !trackers.is_empty();
+            let key = self.host.add_magnet(MagnetRequest {
+                info_hash: work.item.info_hash,
+                trackers,
+                peers: self.peers.known(index),
+                limits: RateLimits::default(),
+            });
+            work.story.say("asking peers for the metadata");
+            work.stage = Stage::Metadata {
+                key,
+                since: Instant::now(),
+            };
+            self.by_key.insert(key, index);
+        }
+        Ok(())
+    }
+
+    fn drive(&mut self, notices: &Receiver<Notice>) -> End {
         loop {
             let turn = self
-                .take_steps(preparing)
+                .take_steps()
+                .and_then(|()| self.take_peers())
                 .and_then(|()| self.take_notices(notices))
                 .and_then(|()| self.look());
             if let Err(failure) = turn {
@@ -203,8 +227,9 @@ impl Transfer {
     }
 
     /// Adds what is prepared to the host.
-    fn take_steps(&mut self, preparing: &Preparing) -> Result<(), Failure> {
-        for (index, step) in preparing.steps() {
+    fn take_steps(&mut self) -> Result<(), Failure> {
+        let steps: Vec<(usize, Step)> = self.preparing.steps().collect();
+        for (index, step) in steps {
             self.last_byte = Instant::now();
             let work = &mut self.works[index];
             match step {
@@ -226,7 +251,10 @@ impl Transfer {
             work.tell_progress(&self.plan.events)?;
             work.checking = None;
         }
-        let torrent = Arc::clone(&work.item.torrent);
+        let Subject::Torrent { torrent, wanted } = &work.item.subject else {
+            return Ok(());
+        };
+        let torrent = Arc::clone(torrent);
         let have = prepared.resume.written.count_ones();
         let total = torrent.layout.pieces();
         if work.item.is_download() && have > 0 {
@@ -241,7 +269,6 @@ impl Transfer {
         let mut trackers = torrent.trackers.clone();
         trackers.extend(self.plan.settings.trackers.iter().cloned());
         work.has_trackers = trackers.iter().any(|tier| !tier.is_empty());
-        work.has_peers = !self.plan.settings.peers.is_empty();
         work.path = Some(prepared.storage.root_path());
         let priority = |&wanted: &bool| {
             if wanted {
@@ -251,16 +278,22 @@ impl Transfer {
             }
         };
         let request = AddRequest {
-            priorities: work.item.wanted.iter().map(priority).collect(),
+            priorities: wanted.iter().map(priority).collect(),
             torrent,
             prepared,
-            peers: self.plan.settings.peers.clone(),
+            peers: self.peers.known(index),
             trackers,
             order: self.plan.settings.order,
-            limits: dunlin_engine::config::RateLimits::default(),
+            limits: RateLimits::default(),
             seed_when_complete: true,
         };
-        let key = self.host.add(request);
+        let key = match work.key() {
+            Some(key) => {
+                self.host.promote(key, request);
+                key
+            }
+            None => self.host.add(request),
+        };
         work.stage = Stage::Running {
             key,
             since: Instant::now(),
@@ -269,10 +302,47 @@ impl Transfer {
         Ok(())
     }
 
+    /// Peers whose names are looked up by now.
+    fn take_peers(&mut self) -> Result<(), Failure> {
+        for found in self.peers.take() {
+            let works = self.works.iter().enumerate();
+            let meant: Vec<usize> = works
+                .filter(|(index, _)| found.work.is_none_or(|work| work == *index))
+                .map(|(index, _)| index)
+                .collect();
+            for index in meant {
+                self.on_peers(index, &found)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_peers(&mut self, index: usize, found: &Answer) -> Result<(), Failure> {
+        let work = &self.works[index];
+        match (&found.found, work.key()) {
+            (Ok(addresses), Some(torrent)) => {
+                let peers = addresses.iter().copied().map(PeerAddr::Tcp).collect();
+                self.host.command(Command::AddPeers { torrent, peers });
+            }
+            // They are asked for when it is added.
+            (Ok(_), None) => {}
+            (Err(why), _) => {
+                let name = peers::show(&found.name);
+                let line = format!("peer {name}: no such host ({why}); check the name");
+                if work.is_unfinished() && !work.has_trackers && !self.peers.names_some(index) {
+                    self.fail(index, Failure::new(Code::NotFound, line));
+                } else {
+                    work.story.warn(&self.plan.events, "peer", &line)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn fail(&mut self, index: usize, failure: Failure) {
         // The only failure of a run is told when the run ends.
         if self.works.len() + self.failed.len() > 1 {
-            let info_hash = self.works[index].item.torrent.info_hash;
+            let info_hash = self.works[index].item.info_hash;
             self.plan.events.error(Some(&info_hash), &failure);
             screen::note(&format!("error: {failure}"));
         }
@@ -281,7 +351,7 @@ impl Transfer {
     }
 
     fn take_notices(&mut self, notices: &Receiver<Notice>) -> Result<(), Failure> {
-        let is_preparing = |work: &Work| matches!(work.stage, Stage::Preparing);
+        let is_preparing = |work: &Work| matches!(work.stage, Stage::Preparing { .. });
         let tick = if self.works.iter().any(is_preparing) {
             SHORT_TICK
         } else {
@@ -306,10 +376,32 @@ impl Transfer {
         Ok(())
     }
 
+    /// A link is a torrent now; what is here of it is the next question.
+    fn on_metadata(&mut self, key: TorrentKey, info: &[u8]) -> Result<(), Failure> {
+        let Some(&index) = self.by_key.get(&key) else {
+            return Ok(());
+        };
+        let work = &mut self.works[index];
+        if !matches!(work.stage, Stage::Metadata { .. }) {
+            return Ok(());
+        }
+        self.last_byte = Instant::now();
+        work.stage = Stage::Preparing { key: Some(key) };
+        work.snapshot = None;
+        if let Err(failure) = work.item.learn(info) {
+            self.host.command(Command::Remove { torrent: key });
+            self.fail(index, failure);
+            return Ok(());
+        }
+        work.on_metadata(&self.plan.events)?;
+        self.preparing.begin(index, &work.item);
+        Ok(())
+    }
+
     fn on_notice(&mut self, notice: &Notice) -> Result<(), Failure> {
         let (at, alert) = match notice {
             Notice::Alert { at, alert } => (*at, alert),
-            Notice::Metadata { .. } => return Ok(()),
+            Notice::Metadata { torrent, info, .. } => return self.on_metadata(*torrent, info),
         };
         let Some(&index) = self.by_key.get(&alert.torrent()) else {
             return Ok(());
@@ -323,7 +415,7 @@ impl Transfer {
         if let Alert::Complete { summary, .. } = alert
             && work.item.is_download()
         {
-            let line = crate::story::summary_line(&work.item.torrent.name, summary);
+            let line = crate::story::summary_line(&work.item.name(), summary);
             tracing::info!(target: "dunlin", "{line}");
             work.complete = Some(Instant::now());
         } else if let Alert::DiskFailed { error, .. } = alert {
@@ -345,7 +437,7 @@ impl Transfer {
         }
         let mut bytes = 0;
         for work in &mut self.works {
-            if let Stage::Running { key, .. } = work.stage {
+            if let Some(key) = work.key() {
                 work.snapshot = self.host.snapshot(key).or(work.snapshot.take());
             }
             bytes += work
@@ -384,7 +476,7 @@ impl Transfer {
     fn over(&self) -> Option<End> {
         let is_settled = |work: &Work| match work.stage {
             Stage::Ended => true,
-            Stage::Preparing => false,
+            Stage::Metadata { .. } | Stage::Preparing { .. } => false,
             Stage::Running { .. } => work
                 .complete
                 .is_some_and(|since| self.goal_is_reached(work, since)),
@@ -419,7 +511,7 @@ impl Transfer {
     /// Says goodbye to everybody, then says how it went.
     fn finish(mut self, end: End, notices: &Receiver<Notice>) -> Result<(), Failure> {
         for work in &mut self.works {
-            if let Stage::Running { key, .. } = work.stage {
+            if let Some(key) = work.key() {
                 work.snapshot = self.host.snapshot(key).or(work.snapshot.take());
             }
         }
@@ -480,9 +572,4 @@ fn watch_stdin(gone: Arc<AtomicBool>) {
         std::thread::sleep(GRACE);
         std::process::exit(i32::from(crate::failure::INTERRUPTED_TWICE));
     });
-}
-
-/// How a torrent is called on the terminal.
-fn shown_name(torrent: &Torrent) -> String {
-    clean(&torrent.name)
 }

@@ -155,6 +155,7 @@ pub enum Side {
 /// How a transfer went. All bytes are payload.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
+    /// Of the pieces that are here: everything, unless files were deselected.
     pub bytes: u64,
     pub elapsed: Duration,
     pub downloaded: u64,

@@ -4,19 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dunlin_host::storage::PrepareMode;
-use dunlin_metainfo::Torrent;
 
 use crate::args::Get;
-use crate::clean::clean;
 use crate::events::Events;
 use crate::failure::{Code, Failure};
 use crate::quantity;
 use crate::settings::{self, Settings};
+use crate::source::{self, Found};
 use crate::transfer::{self, Item, Plan};
-use crate::{Context, options, screen, select, source};
-
-/// Files that are listed when a selection matches none.
-const FILES_LISTED: usize = 100;
+use crate::{Context, options, screen, select};
 
 pub fn run(args: &Get, context: Context) -> Result<(), Failure> {
     let events = Events::new(args.swarm.json_lines);
@@ -30,6 +26,7 @@ fn get(args: &Get, mut context: Context, events: &Events) -> Result<(), Failure>
     let plan = Plan {
         settings: Settings::new(config)?,
         listen: settings::listen(config),
+        own: None,
         goal: config.get("share.seed", options::seed_goal),
         timeout: config.get_given("download.timeout", quantity::interval),
         stall_timeout: config.get_given("download.stall_timeout", quantity::interval),
@@ -48,7 +45,7 @@ fn get(args: &Get, mut context: Context, events: &Events) -> Result<(), Failure>
             "- names stdin, which holds one torrent; write it once",
         ));
     }
-    let (items, failed) = items(args, &dir, events);
+    let (items, failed) = items(args, &dir, &plan);
     if items.is_empty() {
         return transfer::first_of(failed);
     }
@@ -56,34 +53,23 @@ fn get(args: &Get, mut context: Context, events: &Events) -> Result<(), Failure>
 }
 
 /// Every source is tried; what is wrong with one does not stop the others.
-fn items(args: &Get, dir: &Path, events: &Events) -> (Vec<Item>, Vec<Failure>) {
+fn items(args: &Get, dir: &Path, plan: &Plan) -> (Vec<Item>, Vec<Failure>) {
     let mut items: Vec<Item> = Vec::new();
     let mut failed = Vec::new();
     for source in &args.sources {
-        let item = source::load(source).and_then(|torrent| {
-            if items
-                .iter()
-                .any(|item| item.torrent.info_hash == torrent.info_hash)
-            {
+        let item = item(args, source, dir, plan).and_then(|item| {
+            let is_known = |other: &Item| other.info_hash == item.info_hash;
+            if items.iter().any(is_known) {
                 let line = format!("{source}: the same torrent is named twice");
                 return Err(Failure::new(Code::Conflict, line));
             }
-            let mode = PrepareMode::Download {
-                overwrite: args.overwrite,
-            };
-            let wanted = wanted(&torrent, &args.select)?;
-            Ok(Item {
-                torrent: Arc::new(torrent),
-                dir: dir.to_owned(),
-                mode,
-                wanted,
-            })
+            Ok(item)
         });
         match item {
             Ok(item) => items.push(item),
             Err(failure) => {
                 if args.sources.len() > 1 {
-                    events.error(None, &failure);
+                    plan.events.error(None, &failure);
                     screen::note(&format!("error: {failure}"));
                 }
                 failed.push(failure);
@@ -93,24 +79,21 @@ fn items(args: &Get, dir: &Path, events: &Events) -> (Vec<Item>, Vec<Failure>) {
     (items, failed)
 }
 
-fn wanted(torrent: &Torrent, selectors: &[String]) -> Result<Vec<bool>, Failure> {
-    select::wanted(torrent, selectors).map_err(|message| {
-        screen::note(&format!("files of {}:", clean(&torrent.name)));
-        for (number, file) in (1..).zip(&torrent.files).take(FILES_LISTED) {
-            let size = quantity::show_bytes(file.len);
-            screen::note(&format!(
-                "{number:>6}  {size:>9}  {}",
-                clean(file.path.as_str())
-            ));
+fn item(args: &Get, source: &str, dir: &Path, plan: &Plan) -> Result<Item, Failure> {
+    let dir = dir.to_owned();
+    let mode = PrepareMode::Download {
+        overwrite: args.overwrite,
+    };
+    match source::find(source, plan.timeout)? {
+        Found::Torrent(torrent) => {
+            let wanted = select::chosen(&torrent, &args.select)?;
+            Ok(Item::selected(Arc::new(*torrent), wanted, dir, mode))
         }
-        if let Some(more) = torrent
-            .files
-            .len()
-            .checked_sub(FILES_LISTED)
-            .filter(|&n| n > 0)
-        {
-            screen::note(&format!("        and {more} more; `dunlin show` lists all"));
+        Found::Link(magnet) => {
+            let selectors = args.select.clone();
+            let item = Item::link(magnet, selectors, dir, mode)?;
+            item.check_reachable(&plan.settings)?;
+            Ok(item)
         }
-        Failure::usage(message)
-    })
+    }
 }

@@ -2,9 +2,13 @@
 
 use crate::args::Link;
 use crate::failure::Failure;
-use crate::{screen, source};
+use crate::screen;
+use crate::source::{self, Found};
 
 pub fn run(args: &Link) -> Result<(), Failure> {
-    let torrent = source::load(&args.source)?;
-    screen::out(&torrent.magnet().to_string())
+    let magnet = match source::find(&args.source, None)? {
+        Found::Torrent(torrent) => torrent.magnet(),
+        Found::Link(magnet) => *magnet,
+    };
+    screen::out(&magnet.to_string())
 }

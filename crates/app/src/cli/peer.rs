@@ -1,29 +1,29 @@
 //! `dunlin peer`: one peer of a swarm, run by a config file that all peers of the swarm share.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dunlin_host::Listen;
 use dunlin_host::storage::PrepareMode;
-use dunlin_metainfo::Torrent;
 use dunlin_metainfo::create::Details;
+use dunlin_metainfo::{Magnet, Torrent};
 
 use crate::args::Peer;
 use crate::clean::clean;
 use crate::config::Config;
 use crate::events::Events;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, system_words};
 use crate::options::SeedGoal;
 use crate::progress::Progress;
 use crate::quantity;
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 use crate::signals::Interrupt;
 use crate::torrent_maker::folder_of;
 use crate::transfer::{self, Item, Plan};
 use crate::tree::Tree;
-use crate::{Context, content, data, options, screen, source, torrent_maker};
+use crate::{Context, content, data, options, peers, screen, source, torrent_maker};
 
 /// How long a peer without data waits for another one to make the .torrent file.
 const TORRENT_WAIT: Duration = Duration::from_secs(60);
@@ -53,13 +53,14 @@ fn peer(args: &Peer, mut context: Context, events: &Events) -> Result<(), Failur
     }
     context.start_logs(Some("peer_{port}.log"), &dir, args.port)?;
     let listen = listen(&args.host, args.port)?;
-    let mut settings = Settings::new(&context.config)?;
-    settings.peers.retain(|peer| !is_own(peer, &listen));
+    let settings = Settings::new(&context.config)?;
     let job = Job::new(&context.config, &args.file, &dir, &home)?;
     let item = job.item(events, context.global.quiet)?;
+    item.check_reachable(&settings)?;
     let plan = Plan {
         settings,
         listen: Listen::Exact(listen),
+        own: Some(listen),
         goal: context
             .config
             .get_given("share.seed", options::seed_goal)
@@ -75,34 +76,17 @@ fn peer(args: &Peer, mut context: Context, events: &Events) -> Result<(), Failur
 }
 
 fn listen(host: &str, port: u16) -> Result<SocketAddr, Failure> {
-    let host = if host.contains(':') && !host.starts_with('[') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    };
-    // Port 0 asks for any free one.
-    let addresses = settings::resolve(&format!("{host}:{}", port.max(1)))?;
-    let mut addr = *addresses
-        .first()
-        .ok_or_else(|| Failure::new(Code::NotFound, format!("{host}: has no address")))?;
-    addr.set_port(port);
-    Ok(addr)
-}
-
-/// One list serves all peers of a swarm, so that it names us too.
-fn is_own(peer: &SocketAddr, listen: &SocketAddr) -> bool {
-    let same_host = peer.ip() == listen.ip()
-        || peer.ip().is_loopback()
-            && (listen.ip().is_unspecified() || listen.ip().is_loopback())
-            && is_usual_loopback(peer.ip());
-    peer.port() == listen.port() && same_host
-}
-
-fn is_usual_loopback(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip == std::net::Ipv4Addr::LOCALHOST,
-        IpAddr::V6(ip) => ip == std::net::Ipv6Addr::LOCALHOST,
-    }
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let host = bare.unwrap_or(host).to_owned();
+    let addresses = peers::addresses(&(host.clone(), port)).map_err(|error| {
+        let words = system_words(&error);
+        let line = format!("{host}: no such host ({words}); check the name");
+        Failure::new(Code::NotFound, line)
+    })?;
+    let first = addresses.first().copied();
+    first.ok_or_else(|| Failure::new(Code::NotFound, format!("{host}: has no address")))
 }
 
 /// What this peer shares, with all paths worked out.
@@ -111,6 +95,7 @@ struct Job {
     file: Option<PathBuf>,
     /// Where the .torrent is looked for, the first one being where it is made.
     torrents: Vec<PathBuf>,
+    magnet: Option<Magnet>,
     piece_length: Option<u64>,
     trackers: Vec<Vec<String>>,
     dir: PathBuf,
@@ -119,29 +104,32 @@ struct Job {
 impl Job {
     fn new(config: &Config, shown: &Path, dir: &Path, home: &Path) -> Result<Self, Failure> {
         let file = config.given("share.file").map(|file| dir.join(file));
+        let magnet = config.given("share.magnet").map(source::link).transpose()?;
         let torrent = match (config.given("share.torrent"), config.given("share.file")) {
-            (Some(torrent), _) => torrent.to_owned(),
-            (None, Some(file)) => format!("{}.torrent", file.trim_end_matches('/')),
+            (Some(torrent), _) => Some(torrent.to_owned()),
+            (None, Some(file)) => Some(format!("{}.torrent", file.trim_end_matches('/'))),
+            (None, None) if magnet.is_some() => None,
             (None, None) => {
                 return Err(Failure::new(
                     Code::NotFound,
                     format!(
-                        "{}: nothing to share: set share.file or share.torrent",
+                        "{}: nothing to share: set share.file, share.torrent or share.magnet",
                         shown.display()
                     ),
                 ));
             }
         };
-        let mut torrents = vec![dir.join(&torrent)];
         // A peer in a folder of its own finds what the peer beside the config made.
-        let beside = home.join(&torrent);
-        if !torrents.contains(&beside) {
-            torrents.push(beside);
-        }
+        let mut torrents: Vec<PathBuf> = torrent
+            .iter()
+            .flat_map(|torrent| [dir.join(torrent), home.join(torrent)])
+            .collect();
+        torrents.dedup();
         let tier = |tier: &String| tier.split(',').map(str::to_owned).collect();
         Ok(Self {
             file,
             torrents,
+            magnet,
             piece_length: config
                 .get_given("share.piece_length", quantity::piece_length)
                 .flatten(),
@@ -152,17 +140,37 @@ impl Job {
 
     fn item(&self, events: &Events, quiet: bool) -> Result<Item, Failure> {
         let present = self.file.as_deref().filter(|file| file.exists());
-        if let Some(path) = self.found() {
+        let item = if let Some(path) = self.found() {
             let torrent = self.load(&path)?;
-            return self.existing(torrent, present.is_some(), quiet);
+            self.existing(torrent, present.is_some(), quiet)
+        } else if let Some(file) = present {
+            self.make(file, events, quiet)
+        } else if let Some(magnet) = &self.magnet {
+            return self.linked(magnet);
+        } else {
+            let torrent = self.wait()?;
+            self.existing(torrent, false, quiet)
+        }?;
+        let linked = self.magnet.as_ref().and_then(|magnet| magnet.info_hash);
+        match linked {
+            Some(hash) if hash != item.info_hash => Err(Failure::new(
+                Code::BadInput,
+                format!(
+                    "{}: its info hash is {}, share.magnet names {hash}; leave out one of them",
+                    item.name(),
+                    item.info_hash
+                ),
+            )),
+            Some(_) | None => Ok(item),
         }
-        match present {
-            Some(file) => self.make(file, events, quiet),
-            None => {
-                let torrent = self.wait()?;
-                self.existing(torrent, false, quiet)
-            }
-        }
+    }
+
+    /// Everything that is not here is the swarm's to tell, even what the torrent is.
+    fn linked(&self, magnet: &Magnet) -> Result<Item, Failure> {
+        let dir = self.file.as_deref().map_or(&*self.dir, folder_of);
+        std::fs::create_dir_all(dir).map_err(|error| Failure::io(dir, &error))?;
+        let mode = PrepareMode::Download { overwrite: false };
+        Item::link(Box::new(magnet.clone()), Vec::new(), dir.to_owned(), mode)
     }
 
     fn found(&self) -> Option<PathBuf> {
@@ -212,12 +220,7 @@ impl Job {
         } else {
             PrepareMode::Download { overwrite: false }
         };
-        Ok(Item {
-            torrent,
-            dir,
-            mode,
-            wanted: Vec::new(),
-        })
+        Ok(Item::whole(torrent, dir, mode))
     }
 
     fn make(&self, file: &Path, events: &Events, quiet: bool) -> Result<Item, Failure> {
@@ -251,12 +254,9 @@ impl Job {
         if !events.is_on() {
             screen::out(&output.to_string_lossy())?;
         }
-        Ok(Item {
-            torrent: Arc::new(made.torrent),
-            dir: folder_of(file).to_owned(),
-            mode: PrepareMode::Seed { check: false },
-            wanted: Vec::new(),
-        })
+        let dir = folder_of(file).to_owned();
+        let mode = PrepareMode::Seed { check: false };
+        Ok(Item::whole(Arc::new(made.torrent), dir, mode))
     }
 
     /// Without data and without a torrent there is only hope that another peer makes it.
@@ -311,17 +311,6 @@ fn is_whole(torrent: &Torrent, dir: &Path, quiet: bool) -> Result<bool, Failure>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_list_for_all_peers_names_us_too() {
-        let own =
-            |peer: &str, listen: &str| is_own(&peer.parse().unwrap(), &listen.parse().unwrap());
-        assert!(own("127.0.0.1:7001", "127.0.0.1:7001"));
-        assert!(own("127.0.0.1:7001", "0.0.0.0:7001"));
-        assert!(!own("127.0.0.1:7002", "127.0.0.1:7001"));
-        assert!(!own("127.0.0.2:7001", "127.0.0.1:7001"));
-        assert!(!own("10.0.0.5:7001", "127.0.0.1:7001"));
-    }
 
     #[test]
     fn a_host_may_be_a_name_or_an_address_of_either_kind() {

@@ -25,6 +25,7 @@ fn seed(args: &Seed, mut context: Context, events: &Events) -> Result<(), Failur
     let plan = Plan {
         settings: Settings::new(&context.config)?,
         listen: settings::listen(&context.config),
+        own: None,
         goal: SeedGoal::Forever,
         timeout: None,
         stall_timeout: None,
@@ -33,13 +34,9 @@ fn seed(args: &Seed, mut context: Context, events: &Events) -> Result<(), Failur
         while_stdin: args.swarm.while_stdin,
         events: events.clone(),
     };
-    let item = Item {
-        torrent: Arc::new(torrent),
-        dir,
-        mode: PrepareMode::Seed {
-            check: !args.skip_check,
-        },
-        wanted: Vec::new(),
+    let mode = PrepareMode::Seed {
+        check: !args.skip_check,
     };
+    let item = Item::whole(Arc::new(torrent), dir, mode);
     transfer::run(plan, vec![item], Vec::new())
 }

@@ -1,22 +1,102 @@
 //! `dunlin show`: what a .torrent file holds.
 
-use dunlin_metainfo::{Torrent, TorrentFile};
+use std::ops::RangeInclusive;
+
+use dunlin_metainfo::{Magnet, Torrent, TorrentFile};
 use serde_json::{Value, json};
 
 use crate::args::Show;
 use crate::clean::{clean, date};
 use crate::failure::Failure;
 use crate::quantity::show_bytes;
-use crate::{Context, screen, source};
+use crate::source::{self, Found};
+use crate::{Context, screen};
 
 pub fn run(args: &Show, _context: &Context) -> Result<(), Failure> {
-    let torrent = source::load(&args.source)?;
+    let torrent = match source::find(&args.source, None)? {
+        Found::Torrent(torrent) => torrent,
+        Found::Link(_) if source::is_info_hash(&args.source) => {
+            return Err(Failure::usage(format!(
+                "{}: a bare info hash tells nothing else; to download it name a peer: \
+                 dunlin get HASH --peer HOST:PORT",
+                args.source
+            )));
+        }
+        Found::Link(magnet) => return show_link(&magnet, args.json),
+    };
     if args.json {
         return screen::out(&format!("{:#}", document(&torrent)));
     }
     lines(&torrent)
         .iter()
         .try_for_each(|line| screen::out(line))
+}
+
+/// What a link tells by itself; the rest is known to the peers.
+fn show_link(magnet: &Magnet, json: bool) -> Result<(), Failure> {
+    if json {
+        return screen::out(&format!("{:#}", link_document(magnet)));
+    }
+    let mut lines = Vec::new();
+    let mut add = |label: &str, text: &str| lines.push(format!("{label:<13} {}", clean(text)));
+    if let Some(name) = &magnet.name {
+        add("name", name);
+    }
+    if let Some(hash) = magnet.info_hash {
+        add("info hash v1", &hash.to_string());
+    }
+    if let Some(hash) = magnet.info_hash_v2 {
+        add("info hash v2", &hash.to_string());
+    }
+    if let Some(bytes) = magnet.length {
+        add("size", &format!("{} ({bytes} bytes)", show_bytes(bytes)));
+    }
+    magnet.trackers.iter().for_each(|url| add("tracker", url));
+    magnet.web_seeds.iter().for_each(|url| add("web seed", url));
+    for (host, port) in &magnet.peers {
+        add("peer", &format!("{host}:{port}"));
+    }
+    if !magnet.select.is_empty() {
+        // Counted from 1, as everywhere on the command line.
+        let range = |range: &RangeInclusive<u32>| {
+            let (first, last) = (u64::from(*range.start()) + 1, u64::from(*range.end()) + 1);
+            if first == last {
+                first.to_string()
+            } else {
+                format!("{first}-{last}")
+            }
+        };
+        let ranges: Vec<String> = magnet.select.iter().map(range).collect();
+        add("selected", &format!("files {}", ranges.join(", ")));
+    }
+    add("magnet", &magnet.to_string());
+    add("files", "told by the peers: dunlin get");
+    lines.iter().try_for_each(|line| screen::out(line))
+}
+
+/// The same keys as for a torrent; null is what only the metadata tells.
+fn link_document(magnet: &Magnet) -> Value {
+    let tiers: Value = magnet.trackers.iter().map(|url| json!([url])).collect();
+    let peers: Value = magnet.peers.iter().map(|peer| json!(peer)).collect();
+    json!({
+        "name": magnet.name,
+        "info_hash_v1": magnet.info_hash.map(|hash| hash.to_string()),
+        "info_hash_v2": magnet.info_hash_v2.map(|hash| hash.to_string()),
+        "bytes": magnet.length,
+        "piece_length": null,
+        "pieces": null,
+        "private": null,
+        "trackers": tiers,
+        "web_seeds": magnet.web_seeds,
+        "nodes": [],
+        "peers": peers,
+        "created": null,
+        "created_by": null,
+        "comment": null,
+        "source": null,
+        "files": null,
+        "magnet": magnet.to_string(),
+    })
 }
 
 fn document(torrent: &Torrent) -> Value {

@@ -9,8 +9,8 @@ use crate::options::SeedGoal;
 use crate::quantity::{show_bytes, show_duration, show_rate};
 use crate::screen;
 
+use super::Plan;
 use super::work::{Stage, Work};
-use super::{Plan, shown_name};
 
 /// Paths of finished downloads on stdout, what was given back on stderr.
 pub fn tell(plan: &Plan, works: &[Work]) -> Result<(), Failure> {
@@ -49,7 +49,7 @@ fn ended(work: &Work, time: Duration) -> String {
     let what = if work.item.is_download() {
         work.state()
     } else {
-        shown_name(&work.item.torrent)
+        work.item.name()
     };
     let time_shown = show_duration(time);
     let Some(snapshot) = &work.snapshot else {

@@ -14,7 +14,7 @@ use crate::data::{self, cores};
 use crate::failure::{Code, Failure};
 use crate::signals::Interrupt;
 
-use super::work::Work;
+use super::Item;
 
 /// Time between two reports of how far a check is.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
@@ -27,6 +27,7 @@ pub enum Step {
 
 /// The thread, and what it tells.
 pub struct Preparing {
+    orders: Sender<Order>,
     steps: Receiver<(usize, Step)>,
 }
 
@@ -38,37 +39,42 @@ struct Order {
 }
 
 impl Preparing {
-    pub fn start(works: &[Work], interrupt: &Interrupt) -> Result<Self, Failure> {
+    pub fn start(interrupt: &Interrupt) -> Result<Self, Failure> {
         let cancel = interrupt.shared_flag();
-        let orders: Vec<Order> = works
-            .iter()
-            .enumerate()
-            .map(|(index, work)| Order {
-                index,
-                torrent: Arc::clone(&work.item.torrent),
-                dir: work.item.dir.clone(),
-                options: PrepareOptions {
-                    mode: work.item.mode,
-                    wanted: work.item.wanted.clone(),
-                    threads: cores(),
-                },
-            })
-            .collect();
+        let (orders, inbox) = mpsc::channel::<Order>();
         let (sender, steps) = mpsc::channel();
-        let flag = Arc::clone(&cancel);
         std::thread::Builder::new()
             .name("prepare".to_owned())
             .spawn(move || {
-                for order in orders {
+                for order in inbox {
                     let index = order.index;
-                    let step = prepare_one(order, &sender, &flag);
-                    if flag.load(Ordering::Relaxed) || sender.send((index, step)).is_err() {
+                    let step = prepare_one(order, &sender, &cancel);
+                    if cancel.load(Ordering::Relaxed) || sender.send((index, step)).is_err() {
                         return;
                     }
                 }
             })
             .map_err(|error| Failure::new(Code::Other, format!("no thread: {error}")))?;
-        Ok(Self { steps })
+        Ok(Self { orders, steps })
+    }
+
+    /// Looks at the data of an item that is a torrent. One after the other.
+    pub fn begin(&self, index: usize, item: &Item) {
+        let Some(torrent) = item.torrent() else {
+            return;
+        };
+        let order = Order {
+            index,
+            torrent: Arc::clone(torrent),
+            dir: item.dir.clone(),
+            options: PrepareOptions {
+                mode: item.mode,
+                wanted: item.wanted().to_vec(),
+                threads: cores(),
+            },
+        };
+        // The thread only ends before us when everything is interrupted.
+        let _ = self.orders.send(order);
     }
 
     pub fn steps(&self) -> impl Iterator<Item = (usize, Step)> + '_ {

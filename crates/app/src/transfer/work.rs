@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use dunlin_engine::PeerAddr;
 use dunlin_engine::TorrentKey;
 use dunlin_engine::alert::Alert;
-use dunlin_engine::snapshot::TorrentSnapshot;
+use dunlin_engine::snapshot::{TorrentSnapshot, TorrentState};
 use dunlin_host::check::CheckProgress;
 use dunlin_host::shown_url;
 use serde_json::json;
@@ -17,14 +18,22 @@ use crate::quantity::{percent, show_bytes, show_duration, show_rate};
 use crate::screen;
 use crate::story::Story;
 
-use super::{Item, shown_name};
+use super::Item;
 
 /// Bars that are shown at once; the rest is counted.
 const BARS_MAX: usize = 10;
 
 #[derive(Clone, Copy, Debug)]
 pub enum Stage {
-    Preparing,
+    /// Of a link: its metadata is asked of peers.
+    Metadata {
+        key: TorrentKey,
+        since: Instant,
+    },
+    /// What is on the disk is looked at. The key is that of a link whose metadata came.
+    Preparing {
+        key: Option<TorrentKey>,
+    },
     Running {
         key: TorrentKey,
         since: Instant,
@@ -67,6 +76,8 @@ pub struct Work {
     pub path: Option<PathBuf>,
     pub has_trackers: bool,
     pub has_peers: bool,
+    /// The first peer that has everything, for whoever waits for one.
+    pub served: Option<PeerAddr>,
     met_somebody: bool,
     loneliness_told: bool,
     /// What the trackers said last, and why the last dial failed.
@@ -76,9 +87,9 @@ pub struct Work {
 
 impl Work {
     pub fn new(item: Item, loud: bool, prefixed: bool) -> Self {
-        let name = shown_name(&item.torrent);
+        let name = item.name();
         let story = Story {
-            info_hash: item.torrent.info_hash,
+            info_hash: item.info_hash,
             prefix: if prefixed {
                 format!("{name}: ")
             } else {
@@ -91,7 +102,7 @@ impl Work {
         Self {
             item,
             story,
-            stage: Stage::Preparing,
+            stage: Stage::Preparing { key: None },
             checking: None,
             peak: Peak::default(),
             snapshot: None,
@@ -99,6 +110,7 @@ impl Work {
             path: None,
             has_trackers: false,
             has_peers: false,
+            served: None,
             met_somebody: false,
             loneliness_told: false,
             tracker_said: None,
@@ -110,27 +122,39 @@ impl Work {
     pub fn is_unfinished(&self) -> bool {
         match self.stage {
             Stage::Ended => false,
-            Stage::Preparing => true,
+            Stage::Metadata { .. } | Stage::Preparing { .. } => true,
             Stage::Running { .. } => self.item.is_download() && self.complete.is_none(),
         }
     }
 
-    /// Bytes uploaded over bytes of the torrent.
+    /// Bytes uploaded over bytes wanted.
     pub fn ratio(&self) -> f64 {
         let uploaded = self
             .snapshot
             .as_ref()
             .map_or(0, |snapshot| snapshot.uploaded);
-        match self.item.torrent.layout.bytes() {
+        match self.have().1 {
             0 => f64::INFINITY,
             bytes => uploaded as f64 / bytes as f64,
+        }
+    }
+
+    /// The key that the host knows it by.
+    pub fn key(&self) -> Option<TorrentKey> {
+        match self.stage {
+            Stage::Metadata { key, .. } | Stage::Running { key, .. } => Some(key),
+            Stage::Preparing { key } => key,
+            Stage::Ended => None,
         }
     }
 
     /// `thing.iso: 31 % of 134.2 MB`.
     pub fn state(&self) -> String {
         let (have, wanted) = self.have();
-        let name = shown_name(&self.item.torrent);
+        let name = self.item.name();
+        if self.item.torrent().is_none() {
+            return format!("{name}: its metadata has not come");
+        }
         format!(
             "{name}: {} % of {}",
             percent(have, wanted),
@@ -141,7 +165,7 @@ impl Work {
     fn have(&self) -> (u64, u64) {
         match &self.snapshot {
             Some(snapshot) => (snapshot.have_bytes, snapshot.wanted_bytes),
-            None => (0, self.item.torrent.layout.bytes()),
+            None => (0, self.item.bytes()),
         }
     }
 
@@ -149,6 +173,8 @@ impl Work {
     pub fn learn(&mut self, alert: &Alert) {
         if let Alert::Connected { .. } = alert {
             self.met_somebody = true;
+        } else if let Alert::PeerCompleted { peer, .. } = alert {
+            self.served.get_or_insert(*peer);
         } else if let Alert::Announced { url, peers: 0, .. } = alert {
             self.tracker_said = Some(format!("tracker {} knows nobody else", shown_url(url)));
         } else if let Alert::AnnounceFailed { url, message, .. } = alert {
@@ -159,7 +185,9 @@ impl Work {
     }
 
     pub fn tell_metadata(&self, events: &Events) -> Result<(), Failure> {
-        let torrent = &self.item.torrent;
+        let Some(torrent) = self.item.torrent() else {
+            return Ok(());
+        };
         events.emit("metadata", Some(&torrent.info_hash), || {
             json!({
                 "name": torrent.name,
@@ -169,8 +197,26 @@ impl Work {
         })
     }
 
+    /// The metadata of a link came: from now on it has its real name.
+    pub fn on_metadata(&mut self, events: &Events) -> Result<(), Failure> {
+        let Some(torrent) = self.item.torrent() else {
+            return Ok(());
+        };
+        let (name, layout) = (self.item.name(), &torrent.layout);
+        let line = format!(
+            "metadata is here: {name}, {} in {} pieces",
+            show_bytes(layout.bytes()),
+            layout.pieces()
+        );
+        self.story.say_aloud(&line);
+        if !self.story.prefix.is_empty() {
+            self.story.prefix = format!("{name}: ");
+        }
+        self.tell_metadata(events)
+    }
+
     pub fn tell_progress(&mut self, events: &Events) -> Result<(), Failure> {
-        let hash = Some(&self.item.torrent.info_hash);
+        let hash = Some(&self.item.info_hash);
         if let Some(at) = self.checking {
             return events.emit(
                 "checking",
@@ -201,18 +247,28 @@ impl Work {
 
     /// Says once why nothing happens.
     pub fn tell_if_lonely(&mut self, events: &Events, after: Duration) -> Result<(), Failure> {
-        let Stage::Running { since, .. } = self.stage else {
-            return Ok(());
+        let (since, is_link) = match self.stage {
+            Stage::Running { since, .. } => (since, false),
+            Stage::Metadata { since, .. } => (since, true),
+            Stage::Preparing { .. } | Stage::Ended => return Ok(()),
         };
-        if self.met_somebody || self.loneliness_told || self.complete.is_some() {
+        if self.loneliness_told || self.complete.is_some() || !self.item.is_download() {
             return Ok(());
         }
-        if !self.item.is_download() || since.elapsed() < after {
+        if since.elapsed() < after || self.met_somebody && !is_link {
             return Ok(());
         }
         self.loneliness_told = true;
-        let line = format!("no peers so far: {}", self.why_lonely());
-        self.story.warn(events, "no_peers", &line)
+        let connected = self.snapshot.as_ref().map_or(0, |now| now.peers.len());
+        let (code, line) = if is_link && connected > 0 {
+            let peers = if connected == 1 { "peer" } else { "peers" };
+            let line = format!("no metadata so far: connected to {connected} {peers}, none has it");
+            ("no_metadata", line)
+        } else {
+            let line = format!("no peers so far: {}", self.why_lonely());
+            ("no_peers", line)
+        };
+        self.story.warn(events, code, &line)
     }
 
     fn why_lonely(&self) -> String {
@@ -236,6 +292,9 @@ impl Work {
 }
 
 fn eta(snapshot: &TorrentSnapshot) -> Option<Duration> {
+    if matches!(snapshot.state, TorrentState::FetchingMetadata { .. }) {
+        return None;
+    }
     let left = snapshot.wanted_bytes.saturating_sub(snapshot.have_bytes);
     match (left, snapshot.down_rate) {
         (0, _) => Some(Duration::ZERO),
@@ -260,7 +319,7 @@ pub fn bars(works: &[Work]) -> Vec<String> {
 
 fn bar_line(work: &Work) -> String {
     let colour = screen::look().colour;
-    let name = screen::fit(&shown_name(&work.item.torrent), 18);
+    let name = screen::fit(&work.item.name(), 18);
     if let Some(at) = work.checking {
         let bar = screen::bar(at.done_bytes, at.total_bytes, 16, colour);
         let done = percent(at.done_bytes, at.total_bytes);
@@ -270,8 +329,11 @@ fn bar_line(work: &Work) -> String {
         return format!("{name:<18} waiting");
     };
     let (have, wanted) = work.have();
-    let bar = screen::bar(have, wanted, 16, colour);
     let peers = snapshot.peers.len();
+    if work.item.torrent().is_none() {
+        return format!("{name:<18} asking for the metadata  {peers:>3} peers");
+    }
+    let bar = screen::bar(have, wanted, 16, colour);
     if work.is_unfinished() {
         let eta = eta(snapshot).map_or("-".to_owned(), show_duration);
         let rate = show_rate(snapshot.down_rate);
@@ -289,7 +351,7 @@ pub fn lines(works: &[Work]) -> Vec<String> {
 }
 
 fn line(work: &Work) -> Option<String> {
-    let name = shown_name(&work.item.torrent);
+    let name = work.item.name();
     if let Some(at) = work.checking {
         let done = percent(at.done_bytes, at.total_bytes);
         return Some(format!(

@@ -168,21 +168,14 @@ fn show_reads_stdin_and_says_what_is_no_torrent() {
 }
 
 #[test]
-fn sources_that_are_not_built_say_so() {
+fn something_to_download_without_a_command_hints_at_get() {
     let sandbox = Sandbox::new();
     for source in [
         "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567",
         "http://127.0.0.1:1/x.torrent",
         "0123456789abcdef0123456789abcdef01234567",
+        "thing.torrent",
     ] {
-        for command in ["show", "get"] {
-            let done = sandbox.run(command, &[&source]).expect(2);
-            assert!(
-                done.error().contains("not supported yet"),
-                "{}",
-                done.stderr
-            );
-        }
         let done = sandbox.run("", &[&source]).expect(2);
         assert!(
             done.error().ends_with(&format!("dunlin get {source}")),
@@ -190,12 +183,6 @@ fn sources_that_are_not_built_say_so() {
             done.stderr
         );
     }
-    sandbox
-        .run("get", &[&sandbox.path("none.torrent")])
-        .expect(3);
-    sandbox.run("get", &[&sandbox.path("")]).expect(6);
-    let done = sandbox.run("thing.torrent", &[]).expect(2);
-    assert!(done.error().ends_with("dunlin get thing.torrent"));
 }
 
 #[test]

@@ -159,8 +159,13 @@ impl Torrent {
         best.sort_by_key(|&(addr, bytes, _)| (std::cmp::Reverse(bytes), addr));
         best.truncate(5);
         let mean_rate = rate(self.stats.downloaded, elapsed);
+        // It is complete: what was not wanted is not here.
+        let have = self.layout.all_pieces();
+        let have = have.filter(|&piece| self.picker.have(piece));
         Summary {
-            bytes: self.layout.bytes(),
+            bytes: have
+                .map(|piece| u64::from(self.layout.piece_len(piece)))
+                .sum(),
             elapsed,
             downloaded: self.stats.downloaded,
             uploaded: self.stats.uploaded,
