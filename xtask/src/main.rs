@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail};
 
 const USAGE: &str = "\
 usage: cargo xtask tidy                        the house rules that rustc and clippy do not know
-       cargo xtask record OUT.svg COMMAND...   a terminal that runs COMMAND, as a moving picture";
+       cargo xtask record OUT.svg COMMAND...   a terminal that runs COMMAND, as a moving picture
+       cargo xtask limits                      rate limits and stalling crowds, by the clock";
 
 fn main() -> ExitCode {
     match run() {
@@ -26,9 +27,26 @@ fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["tidy"] => tidy::run(&root()?),
+        ["limits"] => limits(&root()?),
         ["record", out, command @ ..] => record::run(Path::new(out), command),
         _ => bail!("{USAGE}"),
     }
+}
+
+/// Runs what is measured by the clock: a release build, one after the other, on a machine that has
+/// nothing else to do.
+fn limits(root: &Path) -> Result<()> {
+    let words = "test --release -p dunlin --test it -- --nocapture --test-threads 1";
+    let only = ["limits::", "stalls::"];
+    let status = std::process::Command::new(env!("CARGO"))
+        .args(words.split(' ').chain(only))
+        .env("DUNLIN_MEASURE", "1")
+        .current_dir(root)
+        .status()?;
+    if !status.success() {
+        bail!("what is measured is not within its bounds; the machine was idle?");
+    }
+    Ok(())
 }
 
 /// The folder of the workspace. Asked for at run time: several checkouts may share a target folder.

@@ -82,8 +82,21 @@ impl Failure {
     /// An error of the file system, at `path`.
     pub fn io(path: &Path, error: &io::Error) -> Self {
         let known = [
-            (ErrorKind::NotFound, Code::NotFound, "no such file"),
-            (ErrorKind::AlreadyExists, Code::Conflict, "exists already"),
+            (
+                ErrorKind::NotFound,
+                Code::NotFound,
+                "no such file or folder; check the name",
+            ),
+            (
+                ErrorKind::AlreadyExists,
+                Code::Conflict,
+                "exists already; choose another name",
+            ),
+            (
+                ErrorKind::IsADirectory,
+                Code::BadInput,
+                "is a folder; name a file",
+            ),
             (
                 ErrorKind::PermissionDenied,
                 Code::Disk,

@@ -51,9 +51,11 @@ fn open(path: &Path) -> Result<File, Failure> {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, Failure> {
-    EnvFilter::builder()
-        .parse(filter)
-        .map_err(|error| Failure::usage(format!("--log {filter:?}: {error}")))
+    EnvFilter::builder().parse(filter).map_err(|error| {
+        Failure::usage(format!(
+            "--log {filter:?}: {error}; write info, debug, or TARGET=LEVEL"
+        ))
+    })
 }
 
 fn layer<S, W>(json: bool, place: Place, writer: W) -> Box<dyn Layer<S> + Send + Sync>

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use dunlin_host::fetch::{FetchErrorKind, FetchOptions, fetch};
-use dunlin_metainfo::{Magnet, Torrent};
+use dunlin_metainfo::{Magnet, MetainfoError, Torrent};
 
 use crate::failure::{Code, Failure};
 use crate::signals::Interrupt;
@@ -67,7 +67,7 @@ pub fn find(source: &str, patience: Option<Duration>) -> Result<Found, Failure> 
     if path.is_dir() {
         return Err(Failure::new(
             Code::BadInput,
-            format!("{source}: is a folder, no .torrent file"),
+            format!("{source}: is a folder, no .torrent file; name the file in it"),
         ));
     }
     let file = std::fs::File::open(&path).map_err(|error| Failure::io(&path, &error))?;
@@ -83,7 +83,26 @@ fn parse(bytes: &[u8], shown: &str) -> Result<Found, Failure> {
     }
     match Torrent::parse(bytes) {
         Ok(torrent) => Ok(Found::Torrent(Box::new(torrent))),
-        Err(error) => Err(Failure::new(Code::BadInput, format!("{shown}: {error}"))),
+        Err(error) => {
+            let advice = how_to_mend(&error);
+            Err(Failure::new(
+                Code::BadInput,
+                format!("{shown}: {error}{advice}"),
+            ))
+        }
+    }
+}
+
+fn how_to_mend(error: &MetainfoError) -> &'static str {
+    if matches!(error, MetainfoError::NotATorrent(_)) {
+        "; name the .torrent file itself"
+    } else if matches!(error, MetainfoError::Bencode(_)) {
+        "; get it again"
+    } else if matches!(error, MetainfoError::V2Only) {
+        // It says so itself.
+        ""
+    } else {
+        "; it was made wrong, get another one"
     }
 }
 
@@ -172,7 +191,7 @@ fn read_some(reader: impl Read, path: &Path) -> Result<Vec<u8>, Failure> {
         return Err(Failure::new(
             Code::BadInput,
             format!(
-                "{}: larger than {TORRENT_BYTES_MAX} bytes: this is no .torrent file",
+                "{}: larger than {TORRENT_BYTES_MAX} bytes: this is no .torrent file; name that",
                 path.display()
             ),
         ));

@@ -89,7 +89,10 @@ fn write_and_link(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()>
 }
 
 pub fn no_folder(path: &Path) -> Failure {
-    let line = format!("{}: the folder to write to does not exist", path.display());
+    let line = format!(
+        "{}: the folder to write to does not exist; make it first",
+        path.display()
+    );
     Failure::new(Code::NotFound, line)
 }
 

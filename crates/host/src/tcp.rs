@@ -37,6 +37,10 @@ pub struct ListenError {
     pub addr: SocketAddr,
     /// Somebody else listens there.
     pub is_in_use: bool,
+    /// This machine does not have the address.
+    pub is_unknown: bool,
+    /// The system keeps the port for others.
+    pub is_forbidden: bool,
     message: String,
 }
 
@@ -96,14 +100,22 @@ fn bind_v6_only(addr: SocketAddr) -> io::Result<TcpListener> {
 
 fn listen_error(addr: SocketAddr, error: &io::Error) -> ListenError {
     let is_in_use = error.kind() == io::ErrorKind::AddrInUse;
+    let is_unknown = error.kind() == io::ErrorKind::AddrNotAvailable;
+    let is_forbidden = error.kind() == io::ErrorKind::PermissionDenied;
     let message = if is_in_use {
         "another program listens there; choose another port with --port".to_owned()
+    } else if is_unknown {
+        "this machine has no such address; choose another one".to_owned()
+    } else if is_forbidden {
+        "not allowed; choose a port above 1023".to_owned()
     } else {
         crate::words(error)
     };
     ListenError {
         addr,
         is_in_use,
+        is_unknown,
+        is_forbidden,
         message,
     }
 }

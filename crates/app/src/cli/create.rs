@@ -100,7 +100,9 @@ fn plan(args: Create, context: &Context) -> Result<Plan, Failure> {
         .chain(web_seeds(&args))
     {
         if !url.contains("://") || url.contains(char::is_whitespace) {
-            return Err(Failure::usage(format!("{url:?} is no URL")));
+            return Err(Failure::usage(format!(
+                "{url:?} is no URL: write http://HOST:PORT/announce"
+            )));
         }
     }
     let tier = |tier: &String| tier.split(',').map(str::to_owned).collect();

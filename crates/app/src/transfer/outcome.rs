@@ -126,6 +126,8 @@ pub fn first_of(failed: Vec<Failure>) -> Result<(), Failure> {
 pub fn host_failure(error: HostError) -> Failure {
     match error {
         HostError::Listen(error) if error.is_in_use => Failure::new(Code::Conflict, error),
+        HostError::Listen(error) if error.is_unknown => Failure::new(Code::NotFound, error),
+        HostError::Listen(error) if error.is_forbidden => Failure::new(Code::Refused, error),
         HostError::Listen(error) => Failure::new(Code::Other, error),
         HostError::Randomness(_) | HostError::System(_) => Failure::new(Code::Other, error),
     }

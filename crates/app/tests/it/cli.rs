@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -380,60 +379,6 @@ fn a_tracker_without_descriptors_left_answers_and_says_so_once() {
 }
 
 #[test]
-fn a_dead_tracker_is_a_warning_and_loneliness_is_explained() {
-    let sandbox = Sandbox::new();
-    let file = sandbox.random("data/thing", 1000, 1);
-    let torrent = sandbox.create(&file, &[&"--tracker", &"http://127.0.0.1:1/announce"]);
-    let mut get = sandbox.start("get", &[&torrent, &"--listen", &LOOPBACK]);
-    let warning = get.wait_until("warning", |event| event["code"] == "tracker");
-    let message = warning["message"].as_str().unwrap();
-    assert!(
-        message.starts_with("tracker http://127.0.0.1:1/announce: "),
-        "{message}"
-    );
-    assert!(message.contains("; next try in "), "{message}");
-    let warning = get.wait_until("warning", |event| event["code"] == "no_peers");
-    let message = warning["message"].as_str().unwrap();
-    assert!(
-        message.contains("tracker http://127.0.0.1:1/announce: "),
-        "{message}"
-    );
-    get.interrupt().expect(7);
-}
-
-#[test]
-fn a_second_interrupt_ends_it_at_once() {
-    let sandbox = Sandbox::new();
-    let file = sandbox.random("data/thing", 1000, 1);
-    // A tracker that answers once and then never again: saying goodbye to it takes seconds.
-    let tracker = std::net::TcpListener::bind(LOOPBACK).unwrap();
-    let url = format!("http://{}/announce", tracker.local_addr().unwrap());
-    let (answered, has_answered) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let (mut first, _) = tracker.accept().unwrap();
-        let mut request = [0; 4096];
-        let _ = first.read(&mut request);
-        let body = "d8:intervali1800e5:peers0:e";
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-        first.write_all((head + body).as_bytes()).unwrap();
-        drop(first);
-        answered.send(()).unwrap();
-        let silent: Vec<_> = tracker.incoming().collect();
-        drop(silent);
-    });
-    let torrent = sandbox.create(&file, &[&"--tracker", &url]);
-    let mut get = sandbox.start("get", &[&torrent, &"--listen", &LOOPBACK]);
-    has_answered.recv_timeout(PATIENCE).unwrap();
-    // By the second one from now the answer is in.
-    get.wait_for("progress");
-    get.wait_for("progress");
-    get.signal("INT");
-    // Two signals at the same moment are one.
-    std::thread::sleep(Duration::from_millis(200));
-    get.interrupt().expect(130);
-}
-
-#[test]
 fn logs_go_where_and_how_they_are_asked_to() {
     let sandbox = Sandbox::new();
     let file = sandbox.random("thing", 1000, 1);
@@ -472,23 +417,6 @@ fn logs_go_where_and_how_they_are_asked_to() {
         "{}",
         done.stderr
     );
-}
-
-#[test]
-fn a_full_disk_under_stdout_is_an_error_and_a_closed_one_is_not() {
-    let sandbox = Sandbox::new();
-    let file = sandbox.random("thing", 1000, 1);
-    let torrent = sandbox.create(&file, &[]);
-    let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let status = sandbox
-        .dunlin("show", &[&torrent])
-        .stdout(full)
-        .status()
-        .unwrap();
-    assert_eq!(status.code(), Some(5));
-    let mut child = sandbox.dunlin("show", &[&torrent]).spawn().unwrap();
-    drop(child.stdout.take());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

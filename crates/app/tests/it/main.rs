@@ -9,12 +9,17 @@
 mod classic;
 mod cli;
 mod clients;
+mod crowd;
 mod demo;
+mod errors;
 mod fixture;
 mod interop;
 mod keys;
 mod libtorrent;
+mod limits;
 mod peer;
 mod peer_log;
 mod sources;
+mod stalls;
 mod transfer;
+mod wire;

@@ -247,31 +247,6 @@ fn nobodys_file_is_destroyed() {
 }
 
 #[test]
-fn a_file_that_takes_the_name_meanwhile_is_kept_and_the_message_says_what_to_do() {
-    let sandbox = Sandbox::new();
-    let (_seed, addr) = seeded(&sandbox, 2_000_000, &["--up", "1M"]);
-    let (torrent, out) = (sandbox.path("thing.bin.torrent"), sandbox.path("out"));
-    let mut leech = sandbox.start(
-        "get",
-        &[
-            &torrent,
-            &"-d",
-            &out,
-            &"--listen",
-            &"127.0.0.1:0",
-            &"--peer",
-            &addr,
-        ],
-    );
-    leech.wait_for("piece");
-    sandbox.write("out/thing.bin", b"mine");
-    let done = leech.finish().expect(10);
-    assert!(done.error().contains("--overwrite"), "{}", done.stderr);
-    assert_eq!(std::fs::read(out.join("thing.bin")).unwrap(), b"mine");
-    assert!(out.join("thing.bin.part").is_file());
-}
-
-#[test]
 fn a_file_with_some_right_pieces_is_adopted() {
     let sandbox = Sandbox::new();
     let (mut seed, addr) = seeded(&sandbox, 200_000, &[]);
@@ -384,29 +359,6 @@ fn a_seed_with_wrong_data_reports_each_file_and_exits_with_8() {
         .expect(3);
     assert!(done.error().contains("expected "), "{}", done.stderr);
     assert!(done.error().ends_with("elsewhere/tree"), "{}", done.stderr);
-}
-
-#[test]
-fn a_port_in_use_is_a_conflict() {
-    let sandbox = Sandbox::new();
-    let (_seed, addr) = seeded(&sandbox, 1000, &[]);
-    let torrent = sandbox.path("thing.bin.torrent");
-    let done = sandbox
-        .run("get", &[&torrent, &"--listen", &addr])
-        .expect(10);
-    assert!(done.error().contains(&addr), "{}", done.stderr);
-}
-
-#[test]
-fn two_downloads_of_the_same_data_do_not_meet() {
-    let sandbox = Sandbox::new();
-    let file = sandbox.random("thing.bin", 100_000, 7);
-    let torrent = sandbox.create(&file, &[]);
-    let out = sandbox.path("out");
-    let mut first = sandbox.start("get", &[&torrent, &"-d", &out, &"--listen", &LOOPBACK]);
-    first.wait_for("progress");
-    get(&sandbox, &[]).expect(10);
-    first.interrupt().expect(7);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use dunlin_engine::event::DiskError;
+use dunlin_engine::event::{DiskError, DiskErrorKind};
 use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
@@ -295,7 +295,10 @@ impl Failure {
         let path = folder.full_path(&self.path);
         match self.errno {
             Errno::LOOP => other(&path, "a symbolic link, which is never followed here"),
-            Errno::NOTDIR => other(&path, "not a folder (or a link, never followed here)"),
+            Errno::NOTDIR => DiskError {
+                kind: DiskErrorKind::Exists,
+                ..other(&path, "not a folder (or a link, never followed here)")
+            },
             errno => disk_error(&path, &errno.into()),
         }
     }

@@ -2,26 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::clients::skip;
-use crate::fixture::{Done, PATIENCE, Running, Sandbox, Words, wait};
+use crate::fixture::{Done, Running, Sandbox, Words};
 
 use super::trees::{Data, assert_same, digests};
 use super::{create, get, seed};
 
 const NAME: &str = "thing.bin";
 const BYTES: u64 = 3_000_000;
-
-/// Nobody listens there: the port is reserved.
-const DEAD: &str = "127.0.0.1:1";
 
 /// A torrent with its data in `source`, and room in `target`.
 #[derive(Debug)]
@@ -60,14 +53,6 @@ impl Case {
 
     fn get(&self, words: Words<'_>) -> Done {
         get(&self.sandbox, &self.torrent, &self.target, words).finish()
-    }
-
-    /// A download that works, to show that nothing was lost before.
-    fn finishes(&self) {
-        let (mut seed, addr) = self.seed();
-        self.get(&[&"--peer", &addr]).expect(0);
-        assert_same(&self.source, &self.target);
-        seed.interrupt().expect(0);
     }
 
     fn seed(&self) -> (Running, String) {
@@ -245,139 +230,6 @@ fn a_symbolic_link_in_the_folder_leads_nobody_out() {
 }
 
 #[test]
-fn a_source_that_is_not_there_is_not_found() {
-    let case = Case::new();
-    assert_refused(
-        case.run(&["get", "gone.torrent"]),
-        3,
-        &["gone.torrent", "no such file"],
-    );
-    assert_refused(case.run(&["show", "gone.torrent"]), 3, &["gone.torrent"]);
-    assert_refused(case.run(&["create", "gone"]), 3, &["gone"]);
-    assert_refused(case.run(&["get", "source"]), 6, &["source", "folder"]);
-    assert_refused(case.run(&["get", &"0".repeat(40)]), 2, &["info-hash"]);
-}
-
-#[test]
-fn missing_data_is_not_seeded() {
-    let case = Case::new();
-    let expected = format!("expected target/{NAME}");
-    assert_fails(
-        case.run(&["seed", "thing.torrent", "target"]),
-        3,
-        &["target", &expected],
-    );
-    assert_fails(
-        case.run(&["verify", "thing.torrent", "target"]),
-        3,
-        &["target", &expected],
-    );
-    fs::write(case.target.join(NAME), vec![1; 1_000_000]).unwrap();
-    assert_fails(case.run(&["seed", "thing.torrent", "target"]), 8, &[NAME]);
-    assert_fails(case.run(&["verify", "thing.torrent", "target"]), 8, &[NAME]);
-    assert_fails(
-        case.run(&["seed", "--skip-check", "thing.torrent", "target"]),
-        8,
-        &[NAME],
-    );
-}
-
-#[test]
-fn a_port_in_use_is_a_conflict() {
-    let case = Case::new();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = taken.local_addr().unwrap().to_string();
-    let get = case.run(&["get", "thing.torrent", "-d", "target", "--listen", &addr]);
-    assert_fails(get, 10, &[&addr, "choose another"]);
-    let seed = case.run(&["seed", "thing.torrent", "source", "--listen", &addr]);
-    assert_fails(seed, 10, &[&addr, "choose another"]);
-    let tracker = case.run(&["tracker", "--http", &addr]);
-    assert_refused(tracker, 10, &[&addr, "choose another"]);
-    assert_eq!(digests(&case.target), BTreeMap::new());
-}
-
-#[test]
-fn existing_output_is_a_conflict() {
-    let case = Case::new();
-    let before = fs::read(&case.torrent).unwrap();
-    let ended = case.run(&["create", "source", "-o", "thing.torrent"]);
-    assert_refused(ended, 10, &["thing.torrent", "exists"]);
-    assert_eq!(fs::read(&case.torrent).unwrap(), before);
-}
-
-#[test]
-fn a_folder_that_cannot_be_written_is_a_disk_error() {
-    const NOBODY: u32 = 65_534;
-    let case = Case::new();
-    fs::set_permissions(&case.target, Permissions::from_mode(0o555)).unwrap();
-    let words: Words<'_> = &[&case.torrent, &"-d", &"target", &"--timeout", &"20s"];
-    let mut command = case
-        .sandbox
-        .dunlin("get", &[words, &[&"--listen", &"127.0.0.1:0"]].concat());
-    if rustix::process::geteuid().is_root() {
-        // Nothing is read-only for root.
-        fs::set_permissions(case.sandbox.path(""), Permissions::from_mode(0o755)).unwrap();
-        command.uid(NOBODY).gid(NOBODY);
-        let mut probe = case.sandbox.dunlin("", &[&"--version"]);
-        if !probe
-            .uid(NOBODY)
-            .output()
-            .is_ok_and(|output| output.status.success())
-        {
-            return skip(
-                "a read-only folder",
-                "root, and nobody else can run the binary",
-            );
-        }
-    }
-    let done = wait(command.spawn().unwrap(), PATIENCE);
-    assert_fails(done, 5, &["target", "permission denied"]);
-    fs::set_permissions(&case.target, Permissions::from_mode(0o755)).unwrap();
-    case.finishes();
-}
-
-#[test]
-fn an_unknown_config_key_is_bad_input_with_a_suggestion() {
-    let case = Case::new();
-    case.sandbox
-        .write("dunlin.toml", b"[limits]\nupp = \"1M\"\n");
-    let ended = case.run(&["--config", "dunlin.toml", "get", "thing.torrent"]);
-    assert_refused(ended, 6, &["dunlin.toml", "limits.upp", "limits.up"]);
-    case.sandbox.write("dunlin.toml", b"[limits\n");
-    let ended = case.run(&["--config", "dunlin.toml", "get", "thing.torrent"]);
-    assert_refused(ended, 6, &["dunlin.toml"]);
-    case.sandbox
-        .write("dunlin.toml", b"[limits]\nup = \"fast\"\n");
-    let ended = case.run(&["--config", "dunlin.toml", "get", "thing.torrent"]);
-    assert_refused(ended, 6, &["dunlin.toml", "limits.up", "fast"]);
-}
-
-#[test]
-fn a_dead_tracker_is_a_warning_with_a_cause_and_the_next_try() {
-    let case = Case::new();
-    let url = format!("http://{DEAD}/announce");
-    let done = case.get(&[&"--tracker", &url, &"--timeout", &"2s"]);
-    let done = assert_fails(done, 7, &["not done after 2"]);
-    let warning = done.last_event("warning");
-    assert_eq!(warning["code"], "tracker");
-    let message = warning["message"].as_str().expect("a message is text");
-    for word in [&url, "refused", "next try in"] {
-        assert!(message.contains(word), "{word:?} is not in {message:?}");
-    }
-    case.finishes();
-}
-
-#[test]
-fn a_dead_peer_ends_at_the_timeout() {
-    let case = Case::new();
-    let done = case.get(&[&"--peer", &DEAD, &"--timeout", &"1s"]);
-    assert_fails(done, 7, &[NAME, "not done after 1"]);
-    let done = case.get(&[&"--peer", &DEAD, &"--stall-timeout", &"1s"]);
-    assert_fails(done, 7, &[NAME, "no byte for 1"]);
-    case.finishes();
-}
-
-#[test]
 fn a_peer_that_sends_garbage_is_closed_and_forgotten() {
     let case = Case::new();
     let liar = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -399,65 +251,5 @@ fn a_peer_that_sends_garbage_is_closed_and_forgotten() {
     case.get(&[&"--peer", &addr, &"--peer", &good]).expect(0);
     assert_same(&case.source, &case.target);
     assert!(served.join().unwrap(), "the liar was not closed");
-    seed.interrupt().expect(0);
-}
-
-#[test]
-fn an_unrelated_file_in_the_way_is_never_touched() {
-    let case = Case::new();
-    let names = [NAME, "thing.bin.part"].into_iter().cycle();
-    for (len, name) in [1, 1_000, BYTES, BYTES + 1].into_iter().zip(names) {
-        let other = case.target.join(name);
-        Data::new(63).file(&other, len);
-        let before = fs::metadata(&other).unwrap().modified().unwrap();
-        let was = digests(&case.target);
-        assert_fails(case.get(&[&"--timeout", &"5s"]), 10, &[name, "--overwrite"]);
-        assert_eq!(digests(&case.target), was, "{name} of {len} bytes");
-        assert_eq!(fs::metadata(&other).unwrap().modified().unwrap(), before);
-        fs::remove_file(other).unwrap();
-    }
-}
-
-#[test]
-fn a_full_disk_is_an_error_and_the_next_run_goes_on() {
-    const SCRIPT: &str = r#"
-        mount -t tmpfs -o size=4m tmpfs target && head -c 3M /dev/zero > target/ballast || exit 99
-        get() { "$0" get thing.torrent -d target --listen 127.0.0.1:0 --peer "$1" --timeout 60s; }
-        get "$1"
-        echo "first $?"
-        rm target/ballast
-        get "$1" || exit
-        cp target/thing.bin .
-    "#;
-    let case = Case::new();
-    let (mut seed, addr) = case.seed();
-    // A mount of its own: it ends with the process.
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--map-root-user", "--mount", "sh", "-c", SCRIPT]);
-    unshare
-        .arg(env!("CARGO_BIN_EXE_dunlin"))
-        .arg(&addr)
-        .current_dir(case.sandbox.path(""));
-    let child = unshare
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let done = child.map(|child| wait(child, PATIENCE));
-    let done = match done {
-        Ok(done) if done.stdout.contains("first") => done.expect(0),
-        other => {
-            return skip(
-                "a full disk",
-                &format!("no small disk can be mounted: {other:?}"),
-            );
-        }
-    };
-    assert!(done.stdout.starts_with("first 5\n"), "{done:?}");
-    let error = done.error();
-    for word in ["target/thing.bin.part", "no space left", "free some space"] {
-        assert!(error.contains(word), "{word:?} is not in {error:?}");
-    }
-    assert_same(&case.source.join(NAME), &case.sandbox.path(NAME));
     seed.interrupt().expect(0);
 }
