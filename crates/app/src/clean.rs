@@ -1,16 +1,37 @@
 //! Text from strangers, made safe to print: names and comments may hold terminal escapes.
 
-/// Every control character becomes U+FFFD, the replacement character.
+/// Every character that steers a terminal becomes U+FFFD, the replacement character.
 pub fn clean(text: &str) -> String {
     text.chars()
         .map(|c| {
-            if c.is_control() {
+            if steers(c) {
                 char::REPLACEMENT_CHARACTER
             } else {
                 c
             }
         })
         .collect()
+}
+
+/// The same for a JSON document: such characters occur inside its strings alone, where they can be
+/// escaped. JSON itself asks for that below U+0020 only.
+pub fn clean_json(document: &str) -> String {
+    let mut out = String::with_capacity(document.len());
+    for c in document.chars() {
+        if c != '\n' && steers(c) {
+            // All of them are in the basic plane.
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Controls, and what changes the direction or the line of what follows: a file called
+/// `photo_[U+202E]gpj.exe` looks like a picture.
+fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `2024-02-29 23:59:59 UTC` from seconds since 1970 (proleptic Gregorian calendar).
@@ -46,6 +67,16 @@ mod tests {
             "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d"
         );
         assert_eq!(clean("ünï 日本"), "ünï 日本");
+        assert_eq!(clean("photo_\u{202e}gpj.exe"), "photo_\u{fffd}gpj.exe");
+    }
+
+    #[test]
+    fn json_means_the_same_after_it_was_cleaned() {
+        let value = serde_json::json!({ "name": "a\x1b\u{9b}\u{7f}\u{202e}\n\"\\ 日" });
+        let text = clean_json(&format!("{value:#}"));
+        assert!(!text.chars().any(|c| c != '\n' && steers(c)), "{text:?}");
+        let back: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(back, value);
     }
 
     #[test]

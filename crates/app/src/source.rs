@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use dunlin_host::fetch::{FetchErrorKind, FetchOptions, fetch};
-use dunlin_metainfo::{Magnet, MetainfoError, Torrent};
+use dunlin_metainfo::{Magnet, Metainfo, MetainfoError, Torrent, TorrentV2};
 
 use crate::failure::{Code, Failure};
 use crate::signals::Interrupt;
@@ -25,6 +25,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub enum Found {
     Torrent(Box<Torrent>),
+    /// It can be shown, and linked to.
+    V2Only(Box<TorrentV2>),
     /// The hash of a torrent, and perhaps where to ask for it.
     Link(Box<Magnet>),
 }
@@ -38,6 +40,7 @@ pub fn is_info_hash(text: &str) -> bool {
 pub fn load(source: &str) -> Result<Torrent, Failure> {
     match find(source, None)? {
         Found::Torrent(torrent) => Ok(*torrent),
+        Found::V2Only(_) => Err(v2_only(source)),
         Found::Link(_) => Err(Failure::usage(format!(
             "{source}: a link does not tell what is in the torrent; name the .torrent file, or \
              download it: dunlin get"
@@ -81,8 +84,9 @@ fn parse(bytes: &[u8], shown: &str) -> Result<Found, Failure> {
     {
         return link(text).map(|magnet| Found::Link(Box::new(magnet)));
     }
-    match Torrent::parse(bytes) {
-        Ok(torrent) => Ok(Found::Torrent(Box::new(torrent))),
+    match Metainfo::parse(bytes) {
+        Ok(Metainfo::Torrent(torrent)) => Ok(Found::Torrent(torrent)),
+        Ok(Metainfo::V2Only(torrent)) => Ok(Found::V2Only(torrent)),
         Err(error) => {
             let advice = how_to_mend(&error);
             Err(Failure::new(
@@ -98,12 +102,21 @@ fn how_to_mend(error: &MetainfoError) -> &'static str {
         "; name the .torrent file itself"
     } else if matches!(error, MetainfoError::Bencode(_)) {
         "; get it again"
-    } else if matches!(error, MetainfoError::V2Only) {
+    } else if matches!(error, MetainfoError::V2Only | MetainfoError::MetaVersion(_)) {
         // It says so itself.
         ""
     } else {
         "; it was made wrong, get another one"
     }
+}
+
+/// A torrent that there is no transferring yet.
+pub fn v2_only(source: &str) -> Failure {
+    let shown = if source == "-" { "stdin" } else { source };
+    Failure::new(
+        Code::BadInput,
+        format!("{shown}: {}", MetainfoError::V2Only),
+    )
 }
 
 pub fn link(text: &str) -> Result<Magnet, Failure> {

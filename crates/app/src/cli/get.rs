@@ -89,6 +89,7 @@ fn item(args: &Get, source: &str, dir: &Path, plan: &Plan) -> Result<Item, Failu
             let wanted = select::chosen(&torrent, &args.select)?;
             Ok(Item::selected(Arc::new(*torrent), wanted, dir, mode))
         }
+        Found::V2Only(_) => Err(source::v2_only(source)),
         Found::Link(magnet) => {
             let selectors = args.select.clone();
             let item = Item::link(magnet, selectors, dir, mode)?;

@@ -8,6 +8,7 @@ use crate::source::{self, Found};
 pub fn run(args: &Link) -> Result<(), Failure> {
     let magnet = match source::find(&args.source, None)? {
         Found::Torrent(torrent) => torrent.magnet(),
+        Found::V2Only(torrent) => torrent.magnet(),
         Found::Link(magnet) => *magnet,
     };
     screen::out(&magnet.to_string())

@@ -148,6 +148,17 @@ impl Item {
         };
         let bad = |error| Failure::new(Code::BadInput, format!("{}: {error}", self.name()));
         let mut torrent = Torrent::from_info(info).map_err(bad)?;
+        // The peers proved the v1 hash only. A link whose hashes are of two torrents is a trap, or
+        // a mistake (BEP 52).
+        if magnet.info_hash_v2.is_some() && magnet.info_hash_v2 != torrent.info_hash_v2 {
+            return Err(Failure::new(
+                Code::BadInput,
+                format!(
+                    "{}: the two hashes of this link name two torrents; get another link",
+                    self.name()
+                ),
+            ));
+        }
         torrent.trackers = tiers(magnet);
         let wanted = if selectors.is_empty() {
             select::linked(&torrent, &magnet.select)?
@@ -176,4 +187,25 @@ fn link_name(magnet: &Magnet) -> String {
     let hash_v2 = magnet.info_hash_v2.map(|hash| hash.to_string());
     let name = magnet.name.as_deref().map(clean);
     name.or(hash).or(hash_v2).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_whose_hashes_name_two_torrents_is_refused() {
+        let info = b"d6:lengthi0e4:name1:a12:piece lengthi16384e6:pieces0:e";
+        let hash = Torrent::from_info(info).unwrap().info_hash;
+        let learn = |more: &str| {
+            let magnet = Magnet::parse(&format!("magnet:?xt=urn:btih:{hash}{more}")).unwrap();
+            let mode = PrepareMode::Download { overwrite: false };
+            let item = Item::link(Box::new(magnet), Vec::new(), PathBuf::new(), mode);
+            item.unwrap().learn(info)
+        };
+        assert_eq!(learn(""), Ok(()));
+        let failure = learn(&format!("&xt=urn:btmh:1220{}", "0".repeat(64))).unwrap_err();
+        assert_eq!(failure.code, Code::BadInput);
+        assert!(failure.message.contains("two torrents"), "{failure}");
+    }
 }

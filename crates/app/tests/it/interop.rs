@@ -7,6 +7,7 @@ mod bad_input;
 mod killed;
 mod matrix;
 mod oracle;
+mod shown;
 mod sparse;
 mod swarm;
 mod transfers;

@@ -93,6 +93,25 @@ impl Libtorrent {
         self.document("make-torrent", words)
     }
 
+    /// Makes a torrent of all that is in `path`: `version` is "v1", "v2" or "hybrid".
+    pub fn make_all(&self, path: &Path, out: &Path, piece_length: u64, version: &str) -> Value {
+        let piece_length = piece_length.to_string();
+        let words: Words<'_> = &[
+            &path,
+            &out,
+            &"--piece-length",
+            &piece_length,
+            &"--version",
+            &version,
+        ];
+        self.document("make-torrent", words)
+    }
+
+    /// What libtorrent reads in a magnet link.
+    pub fn magnet(&self, link: &str) -> Value {
+        self.document("magnet", &[&link])
+    }
+
     fn document(&self, mode: &str, words: Words<'_>) -> Value {
         let mut python = self.command(mode);
         python.args(words.iter().map(AsRef::as_ref));

@@ -216,21 +216,63 @@ def transfer(args):
         session.wait_for_alert(int(TICK_S * 1000))
 
 
-def make_torrent(args):
-    """Makes a v1 torrent of PATH with the files of --files, in that order."""
-    root = os.path.abspath(args.path)
+VERSIONS = {
+    "v1": lt.create_torrent.v1_only,
+    "hybrid": 0,
+    "v2": lt.create_torrent.v2_only,
+}
+
+
+def listed_files(root, listed):
+    """The files that LISTED names, or all below ROOT; links and executables are told as such."""
     name = os.path.basename(root)
-    with open(args.files, encoding="utf-8") as listed:
-        files = json.load(listed)
-    entries = []
-    for parts in files:
-        path = os.path.join(root, *parts)
-        entries.append(lt.create_file_entry(os.path.join(name, *parts), os.path.getsize(path)))
-    torrent = lt.create_torrent(entries, args.piece_length, lt.create_torrent.v1_only)
+    if listed:
+        with open(listed, encoding="utf-8") as file:
+            paths = [os.path.join(*parts) if parts else "" for parts in json.load(file)]
+    elif os.path.isdir(root):
+        found = (os.path.join(folder, f) for folder, _, files in os.walk(root) for f in files)
+        paths = sorted(os.path.relpath(path, root) for path in found)
+    else:
+        paths = [""]
+    return [entry(os.path.join(root, path) if path else root, os.path.join(name, path).rstrip("/")) for path in paths]
+
+
+def entry(path, shown):
+    flags, target = 0, ""
+    if os.path.islink(path):
+        flags |= lt.file_flags_t.flag_symlink
+        target = os.readlink(path)
+    elif os.stat(path).st_mode & 0o100:
+        flags |= lt.file_flags_t.flag_executable
+    if os.path.basename(path).startswith("."):
+        flags |= lt.file_flags_t.flag_hidden
+    size = 0 if target else os.path.getsize(path)
+    return lt.create_file_entry(shown, size, flags, 0, target)
+
+
+def make_torrent(args):
+    """Makes a torrent of PATH, of the files of --files in that order or of all."""
+    root = os.path.abspath(args.path)
+    flags = VERSIONS[args.version] | lt.create_torrent.symlinks
+    torrent = lt.create_torrent(listed_files(root, args.files), args.piece_length, flags)
     lt.set_piece_hashes(torrent, os.path.dirname(root))
     with open(args.out, "wb") as out:
         out.write(lt.bencode(torrent.generate()))
     info(args.out)
+
+
+def attributes(flags):
+    words = {
+        "pad": lt.file_flags_t.flag_pad_file,
+        "executable": lt.file_flags_t.flag_executable,
+        "hidden": lt.file_flags_t.flag_hidden,
+        "symlink": lt.file_flags_t.flag_symlink,
+    }
+    return [word for word, flag in words.items() if flags & flag]
+
+
+def hash_or_none(value):
+    return None if value.is_all_zeros() else str(value)
 
 
 def info(path):
@@ -244,6 +286,9 @@ def info(path):
                 "path": layout.file_path(index),
                 "bytes": layout.file_size(index),
                 "pad": bool(flags & lt.file_flags_t.flag_pad_file),
+                "attributes": attributes(flags),
+                "symlink": layout.symlink(index) or None,
+                "pieces_root": hash_or_none(layout.root(index)),
             }
         )
     with open(path, "rb") as raw:
@@ -251,10 +296,12 @@ def info(path):
     print(
         json.dumps(
             {
-                "info_hash_v1": str(torrent.info_hashes().v1),
+                "info_hash_v1": hash_or_none(torrent.info_hashes().v1),
+                "info_hash_v2": hash_or_none(torrent.info_hashes().v2),
                 "info_sha1_of_reencoded": hashlib.sha1(span).hexdigest(),
                 "name": torrent.name(),
                 "bytes": torrent.total_size(),
+                "bytes_on_disk": torrent.size_on_disk(),
                 "piece_length": torrent.piece_length(),
                 "pieces": torrent.num_pieces(),
                 "private": torrent.priv(),
@@ -262,6 +309,24 @@ def info(path):
                 "trackers": [[t.url, t.tier] for t in torrent.trackers()],
                 "web_seeds": [seed["url"] for seed in torrent.web_seeds()],
                 "files": files,
+                "magnet": lt.make_magnet_uri(torrent),
+            }
+        )
+    )
+
+
+def magnet(link):
+    """What libtorrent reads in a magnet link."""
+    params = lt.parse_magnet_uri(link)
+    print(
+        json.dumps(
+            {
+                "info_hash_v1": hash_or_none(params.info_hashes.v1),
+                "info_hash_v2": hash_or_none(params.info_hashes.v2),
+                "name": params.name,
+                "trackers": params.trackers,
+                "web_seeds": list(params.url_seeds),
+                "peers": [list(peer) for peer in params.peers],
             }
         )
     )
@@ -287,9 +352,12 @@ def arguments():
     make.add_argument("path")
     make.add_argument("out")
     make.add_argument("--piece-length", type=int, required=True)
-    make.add_argument("--files", required=True, help="JSON: a list of lists of path parts")
+    make.add_argument("--files", help="JSON: a list of lists of path parts; default: all")
+    make.add_argument("--version", choices=list(VERSIONS), default="v1")
     show = modes.add_parser("info")
     show.add_argument("torrent")
+    link = modes.add_parser("magnet")
+    link.add_argument("link")
     return parser.parse_args()
 
 
@@ -301,5 +369,7 @@ if __name__ == "__main__":
         make_torrent(ARGS)
     elif ARGS.mode == "info":
         info(ARGS.torrent)
+    elif ARGS.mode == "magnet":
+        magnet(ARGS.link)
     else:
         transfer(ARGS)

@@ -26,7 +26,9 @@ pub enum MetainfoError {
         "this torrent is BitTorrent v2 only, which cannot be transferred yet; ask for a v1 or hybrid one"
     )]
     V2Only,
-    #[error("this torrent is of BitTorrent version {0}, which this program is too old for")]
+    #[error(
+        "this torrent is of BitTorrent version {0}, which is newer than this program; ask for a v1 one"
+    )]
     MetaVersion(i64),
     #[error("piece length {0} is not a power of two from 16 KiB to 512 MiB, as v2 torrents need")]
     PieceLengthV2(u64),
