@@ -232,10 +232,11 @@ pub struct Peer {
 /// Run a tracker
 #[derive(Args, Debug)]
 pub struct Tracker {
-    /// Where to listen [default: 0.0.0.0:6969]
+    /// Where to listen for HTTP [default: 0.0.0.0:6969]
     #[arg(long, value_name = "ADDR:PORT")]
     pub http: Option<String>,
-    #[arg(long, value_name = "ADDR:PORT", hide = true)]
+    /// Where to listen for UDP, or off [default: 0.0.0.0:6969]
+    #[arg(long, value_name = "ADDR:PORT")]
     pub udp: Option<String>,
     /// One event a line on stdout
     #[arg(long)]

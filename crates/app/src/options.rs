@@ -279,9 +279,9 @@ pub const OPTIONS: &[Spec] = &[
     one(
         "tracker.udp",
         "--udp",
-        "off",
-        |t| off(t, "the UDP tracker"),
-        "not built yet: off",
+        "0.0.0.0:6969",
+        |t| address_or_off(t).map(drop),
+        "address and port of the UDP tracker, or off",
     ),
 ];
 
@@ -323,6 +323,13 @@ pub fn port(text: &str) -> Result<u16, String> {
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| format!("{text:?} is no address: write 0.0.0.0:6881 or [::]:6881"))
+}
+
+pub fn address_or_off(text: &str) -> Result<Option<SocketAddr>, String> {
+    match text {
+        "false" | "off" => Ok(None),
+        _ => address(text).map(Some),
+    }
 }
 
 /// The host part is resolved later: it may be a name.

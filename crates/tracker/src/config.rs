@@ -9,6 +9,8 @@ pub struct Config {
     /// Where to listen for HTTP; port 0 takes a free one. `0.0.0.0` listens on IPv6 too, where
     /// the machine has it.
     pub http: SocketAddr,
+    /// Where to listen for UDP, in the same way, if at all.
+    pub udp: Option<SocketAddr>,
     pub limits: Limits,
     /// Connections at once. At the limit the one that is silent longest gives way.
     pub connections_max: usize,
@@ -17,10 +19,14 @@ pub struct Config {
     pub timeout: Duration,
 }
 
+/// The port that trackers have by custom.
+pub const PORT: u16 = 6969;
+
 impl Default for Config {
     fn default() -> Self {
         Self {
-            http: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 6969)),
+            http: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
+            udp: None,
             limits: Limits::default(),
             connections_max: 1024,
             timeout: Duration::from_secs(10),
@@ -42,6 +48,9 @@ pub struct Limits {
     pub peers_per_torrent_max: usize,
     /// Peers of one torrent that share an address (IPv6: a /64); loopback is exempt.
     pub peers_per_address_max: usize,
+    /// Peers of all torrents together that share an address; loopback is exempt. Whoever announces
+    /// invented torrents fills a tenth of the tracker, and needs ten addresses to lock others out.
+    pub announced_per_address_max: usize,
     /// Bytes for everything that is remembered.
     pub memory_max: usize,
 }
@@ -56,6 +65,7 @@ impl Default for Limits {
             torrents_max: 100_000,
             peers_per_torrent_max: 100_000,
             peers_per_address_max: 128,
+            announced_per_address_max: 10_000,
             memory_max: 256 * 1024 * 1024,
         }
     }

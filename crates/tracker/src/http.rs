@@ -1,18 +1,37 @@
 //! From the bytes of a request to the bytes of a response.
 //!
-//! Only what a tracker needs of HTTP: `GET` without a body, 1.0 and 1.1, connections that stay
-//! open. What is wrong with an announce is told in its own language, a bencoded failure with
+//! Only what a tracker needs of HTTP: `GET` and `HEAD` without a body, 1.0 and 1.1, connections
+//! that stay open. What is wrong with an announce is told in its own language, a bencoded failure with
 //! status 200; what is wrong with the request itself, by status and closing.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
-use dunlin_proto::rng::Rng;
 use dunlin_proto::time::Instant;
 use dunlin_proto::tracker::http::server::{
     encode_announce, encode_failure, encode_scrape, parse_announce, parse_scrape,
 };
 
-use crate::table::Table;
+use crate::service::{Service, Way};
+use crate::table::Asker;
+
+/// What goes back: the head, and behind it the body if it is an announce's or a scrape's; a file
+/// is not copied.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Response {
+    pub bytes: Vec<u8>,
+    pub file: Option<Arc<[u8]>>,
+}
+
+impl Response {
+    /// What is left when the first `sent` bytes are gone, or a part of it; `None` if nothing is.
+    pub fn rest(&self, sent: usize) -> Option<&[u8]> {
+        let rest = match sent.checked_sub(self.bytes.len()) {
+            None => self.bytes.get(sent..),
+            Some(sent) => self.file.as_deref()?.get(sent..),
+        };
+        rest.filter(|rest| !rest.is_empty())
+    }
+}
 
 /// How far the bytes of a connection led.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,14 +42,13 @@ pub enum Progress {
     Answered { used: usize, keep_open: bool },
 }
 
-/// Answers the request at the start of `bytes`, which came from `from`.
+/// Answers the request at the start of `bytes`.
 pub fn respond(
-    table: &mut Table,
+    service: &mut Service,
     now: Instant,
-    rng: &mut Rng,
-    from: IpAddr,
+    way: Way,
     bytes: &[u8],
-    out: &mut Vec<u8>,
+    out: &mut Response,
 ) -> Progress {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
@@ -47,53 +65,77 @@ pub fn respond(
     if has_body(&request) {
         return refuse(bytes, "400 Bad Request", out);
     }
-    if request.method != Some("GET") {
-        return refuse(bytes, "405 Method Not Allowed", out);
-    }
+    let wants_body = match request.method {
+        Some("GET") => true,
+        Some("HEAD") => false,
+        Some(_) | None => return refuse(bytes, "405 Method Not Allowed", out),
+    };
     let target = request.path.unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let keep_open = keeps_open(&request);
     let body = match path_only(path) {
-        "/announce" => announce(table, now, rng, from, query),
+        // An announce has consequences: what has none is no way to make it.
+        "/announce" | "/scrape" if !wants_body => {
+            return refuse(bytes, "405 Method Not Allowed", out);
+        }
+        "/announce" => announce(service, now, way, query),
         "/scrape" => match parse_scrape(query) {
-            Ok(info_hashes) => encode_scrape(&table.scrape(&info_hashes)),
+            Ok(info_hashes) => encode_scrape(&service.table.scrape(&info_hashes)),
             Err(error) => encode_failure(&error.to_string()),
         },
-        _ => return refuse(bytes, "404 Not Found", out),
+        path => {
+            let Some(file) = service.files.find(path) else {
+                return refuse(bytes, "404 Not Found", out);
+            };
+            out.bytes = head("200 OK", TORRENT, file.len(), keep_open);
+            out.file = wants_body.then_some(file);
+            return Progress::Answered { used, keep_open };
+        }
     };
-    let keep_open = keeps_open(&request);
-    write(out, "200 OK", &body, keep_open);
+    out.bytes = head("200 OK", TEXT, body.len(), keep_open);
+    out.bytes.extend_from_slice(&body);
     Progress::Answered { used, keep_open }
 }
 
-fn announce(table: &mut Table, now: Instant, rng: &mut Rng, from: IpAddr, query: &str) -> Vec<u8> {
+fn announce(service: &mut Service, now: Instant, way: Way, query: &str) -> Vec<u8> {
     let (query, form) = match parse_announce(query) {
         Ok(query) => query,
         Err(error) => return encode_failure(&error.to_string()),
     };
-    match table.announce(now, rng, &query, from) {
+    let asker = Asker {
+        ip: way.from,
+        reached_at: way.reached_at,
+        only: None,
+    };
+    match service
+        .table
+        .announce(now, &mut service.rng, &query, &asker)
+    {
         Ok(reply) => encode_announce(&reply, form),
         Err(error) => encode_failure(&error.to_string()),
     }
 }
 
 /// An answer after which the connection closes: where the next request begins is unsure.
-fn refuse(bytes: &[u8], status: &str, out: &mut Vec<u8>) -> Progress {
-    write(out, status, format!("{status}\n").as_bytes(), false);
+fn refuse(bytes: &[u8], status: &str, out: &mut Response) -> Progress {
+    let body = format!("{status}\n");
+    out.bytes = head(status, TEXT, body.len(), false);
+    if !bytes.starts_with(b"HEAD ") {
+        out.bytes.extend_from_slice(body.as_bytes());
+    }
     Progress::Answered {
         used: bytes.len(),
         keep_open: false,
     }
 }
 
-fn write(out: &mut Vec<u8>, status: &str, body: &[u8], keep_open: bool) {
+fn head(status: &str, content_type: &str, length: usize, keep_open: bool) -> Vec<u8> {
     let connection = if keep_open { "keep-alive" } else { "close" };
     let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
-         Connection: {connection}\r\n\r\n",
-        body.len()
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\
+         Connection: {connection}\r\n\r\n"
     );
-    out.extend_from_slice(head.as_bytes());
-    out.extend_from_slice(body);
+    head.into_bytes()
 }
 
 fn has_body(request: &httparse::Request<'_, '_>) -> bool {
@@ -134,30 +176,37 @@ pub const REQUEST_LEN_MAX: usize = 8 * 1024;
 
 const HEADERS_MAX: usize = 64;
 
+/// Trackers' answers are no text, but browsers show them.
+const TEXT: &str = "text/plain";
+const TORRENT: &str = "application/x-bittorrent";
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Limits;
-    use dunlin_proto::rng::Rng;
+    use crate::files::Files;
     use dunlin_proto::tracker::http::client;
     use proptest::prelude::*;
 
     const ANNOUNCE: &str = "/announce?info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=pppppppppppppppppppp\
         &port=6881&left=5";
 
+    fn respond_to(request: &[u8]) -> (Progress, Response) {
+        let files = Files::default();
+        files.put("ü 1.torrent", b"d4:infodee".to_vec());
+        let mut service = Service::new(Limits::default(), files, 1);
+        let way = Way {
+            from: [10, 0, 0, 1].into(),
+            reached_at: None,
+        };
+        let mut out = Response::default();
+        let progress = respond(&mut service, Instant::START, way, request, &mut out);
+        (progress, out)
+    }
+
     fn answer(request: &[u8]) -> (Progress, String) {
-        let mut table = Table::new(Limits::default());
-        let mut out = Vec::new();
-        let from = [10, 0, 0, 1].into();
-        let progress = respond(
-            &mut table,
-            Instant::START,
-            &mut Rng::new(1),
-            from,
-            request,
-            &mut out,
-        );
-        (progress, out.escape_ascii().to_string())
+        let (progress, response) = respond_to(request);
+        (progress, response.bytes.escape_ascii().to_string())
     }
 
     fn body(response: &str) -> &str {
@@ -183,22 +232,62 @@ mod tests {
 
     #[test]
     fn the_length_of_the_body_is_right() {
-        let mut table = Table::new(Limits::default());
-        let mut out = Vec::new();
         let request = format!("GET {ANNOUNCE} HTTP/1.0\r\n\r\n");
-        let (rng, from) = (&mut Rng::new(1), [10, 0, 0, 1].into());
-        respond(
-            &mut table,
-            Instant::START,
-            rng,
-            from,
-            request.as_bytes(),
-            &mut out,
-        );
+        let out = respond_to(request.as_bytes()).1.bytes;
         let end = out.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
         let head = std::str::from_utf8(&out[..end]).unwrap();
         assert!(head.contains(&format!("Content-Length: {}\r\n", out.len() - end)));
         assert!(client::parse_announce(&out[end..]).is_ok());
+    }
+
+    #[test]
+    fn a_file_is_served_from_memory() {
+        for path in [
+            "/%C3%BC%201.torrent",
+            "/ü%201.torrent",
+            "http://t:6969/%c3%bc%201.torrent",
+        ] {
+            for method in ["GET", "HEAD"] {
+                let request = format!("{method} {path} HTTP/1.1\r\nHost: t\r\n\r\n");
+                let (progress, response) = respond_to(request.as_bytes());
+                let (used, keep_open) = (request.len(), true);
+                assert_eq!(
+                    progress,
+                    Progress::Answered { used, keep_open },
+                    "{request}"
+                );
+                assert_eq!(
+                    response.bytes.escape_ascii().to_string(),
+                    "HTTP/1.1 200 OK\\r\\nContent-Type: application/x-bittorrent\\r\\n\
+                     Content-Length: 10\\r\\nConnection: keep-alive\\r\\n\\r\\n"
+                );
+                let file = (method == "GET").then_some(b"d4:infodee".as_slice());
+                assert_eq!(response.file.as_deref(), file);
+            }
+        }
+    }
+
+    /// There is no way from a path to a file system, so none of these can be found.
+    #[test]
+    fn nothing_else_is_served() {
+        for path in [
+            "/",
+            "/1.torrent",
+            "/../ü%201.torrent",
+            "/..%2f..%2fetc/passwd",
+            "//etc/passwd",
+            "/etc/passwd",
+            "/%C3%BC%201.torrent/",
+            "/%C3%BC%201.torrent%00",
+            "/%ff",
+        ] {
+            let (_, response) = answer(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes());
+            assert!(response.starts_with("HTTP/1.1 404"), "{path}: {response}");
+            assert_eq!(body(&response), r"404 Not Found\n");
+        }
+        let (_, response) = answer(b"HEAD /x HTTP/1.1\r\n\r\n");
+        assert!(response.starts_with("HTTP/1.1 404"));
+        assert_eq!(body(&response), "");
     }
 
     #[test]
@@ -255,6 +344,7 @@ mod tests {
                 "400",
             ),
             ("POST /announce HTTP/1.1\r\n\r\n", "405"),
+            ("HEAD /announce HTTP/1.1\r\n\r\n", "405"),
             ("GET / HTTP/1.1\r\n\r\n", "404"),
             ("GET /announcer HTTP/1.1\r\n\r\n", "404"),
             (&many, "431"),

@@ -1,11 +1,13 @@
-//! A thread that serves the [`Table`] over HTTP.
+//! A thread that serves the [`Table`](crate::table::Table) over HTTP and UDP.
 //!
-//! One thread does it all: accept, read, answer. A connection owns at most one request of
+//! One thread does it all: accept, read, answer; every socket gets its turn. A connection owns at most one request of
 //! [`REQUEST_LEN_MAX`] bytes and one response; while the response is not gone nothing more is
 //! read. Silent connections end after a time, and at the limit the most silent gives way to a new
 //! one, so that nobody can keep others out by opening connections.
 
 mod connection;
+mod datagrams;
+mod own_address;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
@@ -16,29 +18,43 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use dunlin_proto::rng::Rng;
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::Config;
-use crate::table::Table;
+use crate::connection_id::ConnectionIds;
+use crate::files::{self, Files};
+use crate::service::{Service, Way};
 
 use connection::{Connection, Fate};
+use datagrams::Datagrams;
 
 /// A running tracker. It stops when it is dropped.
 #[derive(Debug)]
 pub struct Server {
-    addr: SocketAddr,
+    http: SocketAddr,
+    udp: Option<SocketAddr>,
+    files: Files,
     stopping: Arc<AtomicBool>,
     waker: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    Http,
+    Udp,
+}
+
 /// Why a tracker could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot listen on {addr}: {error}")]
-    Listen { addr: SocketAddr, error: io::Error },
+    #[error("cannot listen on {addr} ({protocol}): {error}")]
+    Listen {
+        protocol: Protocol,
+        addr: SocketAddr,
+        error: io::Error,
+    },
     #[error("cannot start the tracker: {0}")]
     System(#[from] io::Error),
 }
@@ -46,21 +62,34 @@ pub enum Error {
 impl Server {
     /// Listens and begins to answer.
     pub fn start(config: Config) -> Result<Self, Error> {
-        let addr = config.http;
-        let listeners = listen(addr).map_err(|error| Error::Listen { addr, error })?;
-        let addr = match listeners.first() {
-            Some(listener) => listener.local_addr()?,
-            None => addr,
+        let cannot_listen = |protocol, addr| {
+            move |error| Error::Listen {
+                protocol,
+                addr,
+                error,
+            }
         };
+        let listeners = listen(config.http).map_err(cannot_listen(Protocol::Http, config.http))?;
+        let sockets = match config.udp {
+            Some(addr) => datagrams::bind(addr).map_err(cannot_listen(Protocol::Udp, addr))?,
+            None => Vec::new(),
+        };
+        let http = listeners.first().map(TcpListener::local_addr);
+        let http = http.transpose()?.unwrap_or(config.http);
+        let udp = sockets.first().map(UdpSocket::local_addr).transpose()?;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let stopping = Arc::new(AtomicBool::new(false));
-        let server_loop = Loop::new(config, poll, listeners, Arc::clone(&stopping))?;
+        let files = Files::default();
+        let mut server_loop = Loop::new(config, poll, files.clone(), Arc::clone(&stopping));
+        server_loop.watch(listeners, sockets)?;
         let thread = std::thread::Builder::new().name("tracker".to_owned());
         let thread = thread.spawn(move || server_loop.run())?;
-        tracing::debug!(%addr, "tracker listens");
+        tracing::debug!(%http, ?udp, "tracker listens");
         Ok(Self {
-            addr,
+            http,
+            udp,
+            files,
             stopping,
             waker,
             thread: Some(thread),
@@ -69,8 +98,19 @@ impl Server {
 
     /// Where it listens: the port is the one that was found if none was given, and everywhere is
     /// `[::]` where one socket takes IPv4 as well.
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http
+    }
+
+    pub fn udp_addr(&self) -> Option<SocketAddr> {
+        self.udp
+    }
+
+    /// From now on `GET` of [`path_of(name)`](files::path_of) is answered with `bytes`, as a
+    /// .torrent. Returns that path.
+    pub fn serve_file(&self, name: &str, bytes: Vec<u8>) -> String {
+        self.files.put(name, bytes);
+        files::path_of(name)
     }
 
     /// Closes everything and waits for the thread to end.
@@ -99,47 +139,76 @@ impl Drop for Server {
     }
 }
 
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Http => "HTTP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
 /// What the thread owns.
 struct Loop {
     config: Config,
     poll: Poll,
-    listeners: Vec<TcpListener>,
+    listeners: BTreeMap<Token, TcpListener>,
+    datagrams: BTreeMap<Token, Datagrams>,
     connections: BTreeMap<Token, Connection>,
     /// Those that had more to say than a turn allows: they go on in the next one.
     busy: BTreeSet<Token>,
     next_token: usize,
-    table: Table,
-    rng: Rng,
+    service: Service,
     start: Instant,
     stopping: Arc<AtomicBool>,
 }
 
 impl Loop {
-    fn new(
-        config: Config,
-        poll: Poll,
-        mut listeners: Vec<TcpListener>,
-        stopping: Arc<AtomicBool>,
-    ) -> Result<Self, Error> {
-        for (at, listener) in listeners.iter_mut().enumerate() {
-            let token = Token(FIRST_LISTENER + at);
-            poll.registry()
-                .register(listener, token, Interest::READABLE)?;
-        }
-        Ok(Self {
-            table: Table::new(config.limits.clone()),
-            next_token: FIRST_LISTENER + listeners.len(),
+    fn new(config: Config, poll: Poll, files: Files, stopping: Arc<AtomicBool>) -> Self {
+        // The choice of peers has to be even, not secret: the standard hasher's random keys are
+        // seed enough.
+        let seed = RandomState::new().hash_one(0);
+        Self {
+            service: Service::new(config.limits.clone(), files, seed),
+            next_token: WAKER.0 + 1,
             config,
             poll,
-            listeners,
+            listeners: BTreeMap::new(),
+            datagrams: BTreeMap::new(),
             connections: BTreeMap::new(),
             busy: BTreeSet::new(),
-            // The choice of peers has to be even, not secret: the standard hasher's random keys
-            // are seed enough.
-            rng: Rng::new(RandomState::new().hash_one(0)),
             start: Instant::now(),
             stopping,
-        })
+        }
+    }
+
+    fn watch(&mut self, listeners: Vec<TcpListener>, sockets: Vec<UdpSocket>) -> io::Result<()> {
+        for mut listener in listeners {
+            let token = self.token();
+            let registry = self.poll.registry();
+            registry.register(&mut listener, token, Interest::READABLE)?;
+            self.listeners.insert(token, listener);
+        }
+        if sockets.is_empty() {
+            return Ok(());
+        }
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
+        let ids = ConnectionIds::new(&key);
+        for socket in sockets {
+            let token = self.token();
+            let mut datagrams = Datagrams::new(socket, ids.clone())?;
+            let registry = self.poll.registry();
+            registry.register(datagrams.socket(), token, Interest::READABLE)?;
+            self.datagrams.insert(token, datagrams);
+        }
+        Ok(())
+    }
+
+    fn token(&mut self) -> Token {
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        token
     }
 
     fn run(mut self) {
@@ -161,11 +230,7 @@ impl Loop {
             let mut tokens = std::mem::take(&mut self.busy);
             tokens.extend(events.iter().map(mio::event::Event::token));
             for token in tokens {
-                if self.listener(token).is_some() {
-                    self.accept(token);
-                } else if token != WAKER {
-                    self.serve(token);
-                }
+                self.serve(token);
             }
             if Instant::now() >= next_sweep {
                 next_sweep = Instant::now() + SWEEP_INTERVAL;
@@ -183,14 +248,18 @@ impl Loop {
             .map(|(token, _)| *token)
             .collect();
         late.into_iter().for_each(|token| self.close(token));
-        self.table.expire(self.virtual_now(), PEERS_PER_SWEEP);
-        for at in 0..self.listeners.len() {
-            self.accept(Token(FIRST_LISTENER + at));
-        }
+        let now = self.virtual_now();
+        self.service.table.expire(now, PEERS_PER_SWEEP);
+        self.datagrams.values_mut().for_each(Datagrams::sweep);
+        let listeners: Vec<Token> = self.listeners.keys().copied().collect();
+        listeners.into_iter().for_each(|token| self.accept(token));
     }
 
-    fn accept(&mut self, listener: Token) {
-        while let Some(listener) = self.listener(listener) {
+    fn accept(&mut self, token: Token) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(listener) = self.listeners.get(&token) else {
+                return;
+            };
             let (stream, remote) = match listener.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -203,12 +272,9 @@ impl Loop {
             if self.connections.len() >= self.config.connections_max {
                 self.close_most_silent();
             }
-            let token = Token(self.next_token);
-            self.next_token += 1;
-            let from = remote.ip().to_canonical();
-            let connection = Connection::new(stream, from, Instant::now() + self.config.timeout);
-            self.open(token, connection);
+            self.open(stream, remote);
         }
+        self.busy.insert(token);
     }
 
     /// Out of file descriptors, mostly. So many connections are too many from now on: with one
@@ -225,7 +291,16 @@ impl Loop {
         self.close_most_silent();
     }
 
-    fn open(&mut self, token: Token, mut connection: Connection) {
+    fn open(&mut self, stream: TcpStream, remote: SocketAddr) {
+        let way = Way {
+            from: remote.ip().to_canonical(),
+            reached_at: stream
+                .local_addr()
+                .ok()
+                .map(|addr| addr.ip().to_canonical()),
+        };
+        let mut connection = Connection::new(stream, way, self.config.timeout);
+        let token = self.token();
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.registry();
         match registry.register(connection.stream(), token, interest) {
@@ -238,12 +313,18 @@ impl Loop {
 
     fn serve(&mut self, token: Token) {
         let now = self.virtual_now();
+        if self.listeners.contains_key(&token) {
+            self.accept(token);
+        }
+        if let Some(datagrams) = self.datagrams.get_mut(&token)
+            && datagrams.serve(&mut self.service, now)
+        {
+            self.busy.insert(token);
+        }
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
         };
-        let deadline = Instant::now() + self.config.timeout;
-        let fate = connection.advance(&mut self.table, now, &mut self.rng, deadline);
-        match fate {
+        match connection.advance(&mut self.service, now) {
             Fate::Wait => {}
             Fate::GoOn => {
                 self.busy.insert(token);
@@ -267,11 +348,6 @@ impl Loop {
         if let Some((&token, _)) = silent {
             self.close(token);
         }
-    }
-
-    fn listener(&self, token: Token) -> Option<&TcpListener> {
-        let at = token.0.checked_sub(FIRST_LISTENER)?;
-        self.listeners.get(at)
     }
 
     /// The table's clock: it starts with the server.
@@ -301,9 +377,11 @@ fn listen(addr: SocketAddr) -> io::Result<Vec<TcpListener>> {
 }
 
 const WAKER: Token = Token(0);
-const FIRST_LISTENER: usize = 1;
 
 const EVENTS_PER_TURN: usize = 256;
+
+/// Connections that are accepted before the others get their turn.
+const ACCEPTS_PER_TURN: usize = 64;
 
 /// How often connections are checked for silence and the table for peers that stayed away.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);

@@ -4,7 +4,20 @@
 //! the newest peer id at an address is the right one. Peers that stay away are forgotten. What is
 //! remembered never exceeds the [`Limits`]: a peer that does not fit still gets an answer, only
 //! others do not hear of it. Time and randomness are arguments.
+//!
+//! Who is told of whom, by the address that a peer announced from:
+//! 1. A global address is told to everybody.
+//! 2. A private one is told inside only: to askers with a private or link-local address, for a
+//!    tracker that sees several private networks connects them; a link-local one to askers with a
+//!    link-local address.
+//! 3. Who is on the tracker's machine is told everything. That is an asker on loopback, and one
+//!    that comes from the address at which it reaches the tracker: so a peer that announces to
+//!    `127.0.0.1` and one on the same machine that announces to `10.0.0.5` hear of each other.
+//! 4. A loopback address is told on the tracker's machine only. Elsewhere its peer is where the
+//!    tracker is, so it is told with the address at which the asker reaches the tracker (of the
+//!    same family, and as 1 to 3 allow for that address).
 
+mod scope;
 mod swarm;
 
 use std::collections::BTreeMap;
@@ -16,11 +29,13 @@ use std::time::Duration;
 use dunlin_metainfo::{InfoHash, PeerId};
 use dunlin_proto::rng::Rng;
 use dunlin_proto::time::Instant;
+use dunlin_proto::tracker::udp::Family;
 use dunlin_proto::tracker::{AnnounceEvent, AnnounceQuery, AnnounceReply, ScrapeEntry};
 
 use crate::config::Limits;
 
-use swarm::{Peer, Swarm};
+use scope::{Scope, subscriber};
+use swarm::{Kind, Peer, Swarm};
 
 /// All swarms.
 #[derive(Debug)]
@@ -29,14 +44,41 @@ pub struct Table {
     swarms: BTreeMap<InfoHash, Swarm>,
     /// Peers of all swarms together.
     peers: usize,
+    /// Peers of all swarms that one subscriber has announced; loopback is not counted.
+    per_address: BTreeMap<IpAddr, u32>,
     /// Where [`Table::expire`] goes on.
     cursor: Option<InfoHash>,
 }
 
+/// Who asks, and over which way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asker {
+    pub ip: IpAddr,
+    /// The tracker's own address as the asker reaches it, if that is known.
+    pub reached_at: Option<IpAddr>,
+    /// The only addresses that the answer has room for.
+    pub only: Option<Family>,
+}
+
+impl Asker {
+    fn scope(&self) -> Scope {
+        let is_here = self.reached_at.map(|ip| ip.to_canonical()) == Some(self.ip.to_canonical());
+        if is_here {
+            Scope::Machine
+        } else {
+            Scope::of(self.ip)
+        }
+    }
+}
+
 /// The tracker cannot take another torrent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the tracker is full")]
-pub struct Full;
+pub enum Refusal {
+    #[error("the tracker is full")]
+    Full,
+    #[error("too many torrents from your address")]
+    TooManyFromAddress,
+}
 
 impl Table {
     pub fn new(limits: Limits) -> Self {
@@ -44,19 +86,20 @@ impl Table {
             limits,
             swarms: BTreeMap::new(),
             peers: 0,
+            per_address: BTreeMap::new(),
             cursor: None,
         }
     }
 
-    /// A peer at `from` tells what it does and asks for others.
+    /// A peer tells what it does and asks for others.
     pub fn announce(
         &mut self,
         now: Instant,
         rng: &mut Rng,
         query: &AnnounceQuery,
-        from: IpAddr,
-    ) -> Result<AnnounceReply, Full> {
-        let from = from.to_canonical();
+        asker: &Asker,
+    ) -> Result<AnnounceReply, Refusal> {
+        let from = asker.ip.to_canonical();
         let peer = Peer {
             addr: SocketAddr::new(from, query.port),
             peer_id: query.peer_id,
@@ -85,16 +128,21 @@ impl Table {
             reply.downloaded = entry.downloaded;
         }
         if query.event != AnnounceEvent::Stopped {
-            reply.peers = self.peers_for(now, rng, query, peer.addr);
+            reply.peers = self.peers_for(now, rng, query, asker);
         }
         Ok(reply)
+    }
+
+    /// What is known about a torrent, if somebody announced it.
+    pub fn entry(&self, info_hash: &InfoHash) -> Option<ScrapeEntry> {
+        self.swarms.get(info_hash).map(Swarm::scrape)
     }
 
     /// What is known about these torrents; those that nobody announced are left out.
     pub fn scrape(&self, info_hashes: &[InfoHash]) -> Vec<(InfoHash, ScrapeEntry)> {
         let known = info_hashes.iter();
         known
-            .filter_map(|hash| Some((*hash, self.swarms.get(hash)?.scrape())))
+            .filter_map(|hash| Some((*hash, self.entry(hash)?)))
             .collect()
     }
 
@@ -111,10 +159,11 @@ impl Table {
             };
             self.cursor = Some(info_hash);
             visited += 1 + swarm.len();
-            self.peers -= swarm.expire(now);
+            let gone = swarm.expire(now);
             if swarm.len() == 0 {
                 self.swarms.remove(&info_hash);
             }
+            self.forget(&gone);
         }
     }
 
@@ -134,13 +183,28 @@ impl Table {
     pub fn check_invariants(&self) {
         let peers: usize = self.swarms.values().map(Swarm::len).sum();
         assert_eq!(peers, self.peers, "the sum of all swarms");
+        let mut per_address: BTreeMap<IpAddr, u32> = BTreeMap::new();
+        for addr in self.swarms.values().flat_map(Swarm::addresses) {
+            if !addr.ip().is_loopback() {
+                *per_address.entry(subscriber(addr.ip())).or_default() += 1;
+            }
+        }
+        assert_eq!(per_address, self.per_address, "nobody counts twice");
         assert!(self.memory() <= self.limits.memory_max);
         assert!(self.swarms.len() <= self.limits.torrents_max);
         self.swarms.values().for_each(Swarm::check_invariants);
     }
 
-    fn insert(&mut self, now: Instant, query: &AnnounceQuery, peer: Peer) -> Result<&Swarm, Full> {
+    fn insert(
+        &mut self,
+        now: Instant,
+        query: &AnnounceQuery,
+        peer: Peer,
+    ) -> Result<&Swarm, Refusal> {
+        let ip = peer.addr.ip();
         let memory_left = self.limits.memory_max.saturating_sub(self.memory());
+        let announced = self.per_address.get(&subscriber(ip)).copied().unwrap_or(0) as usize;
+        let address_fits = announced < self.limits.announced_per_address_max;
         let torrents = self.swarms.len();
         let swarm = match self.swarms.entry(query.info_hash) {
             Entry::Occupied(entry) => entry.into_mut(),
@@ -148,33 +212,63 @@ impl Table {
                 if torrents >= self.limits.torrents_max
                     || memory_left < TORRENT_BYTES + PEER_BYTES =>
             {
-                return Err(Full);
+                return Err(Refusal::Full);
             }
+            Entry::Vacant(_) if !address_fits => return Err(Refusal::TooManyFromAddress),
             Entry::Vacant(entry) => entry.insert(Swarm::new(now)),
         };
-        if now.since(swarm.expired_at()) >= self.limits.interval / EXPIRIES_PER_INTERVAL {
-            self.peers -= swarm.expire(now);
-        }
+        let is_due = now.since(swarm.expired_at()) >= self.limits.interval / EXPIRIES_PER_INTERVAL;
+        let gone = if is_due {
+            swarm.expire(now)
+        } else {
+            Vec::new()
+        };
         let fits = memory_left >= PEER_BYTES
+            && address_fits
             && swarm.len() < self.limits.peers_per_torrent_max
-            && swarm.count_at(peer.addr.ip()) < self.limits.peers_per_address_max;
-        if fits || swarm.contains(peer.addr) {
-            let before = swarm.len();
-            swarm.put(peer, query.left == 0, query.event);
-            self.peers += swarm.len() - before;
+            && swarm.count_at(ip) < self.limits.peers_per_address_max;
+        let is_new = !swarm.contains(peer.addr);
+        if fits || !is_new {
+            swarm.put(peer, kind_of(query), query.event);
         }
-        Ok(swarm)
+        if fits && is_new {
+            self.remember(peer.addr);
+        }
+        self.forget(&gone);
+        Ok(&self.swarms[&query.info_hash])
     }
 
     fn remove(&mut self, info_hash: &InfoHash, peer: &Peer) -> Option<&Swarm> {
         let swarm = self.swarms.get_mut(info_hash)?;
-        if swarm.remove(peer.addr, &peer.peer_id) {
-            self.peers -= 1;
-        }
+        let was_there = swarm.remove(peer.addr, &peer.peer_id);
         if swarm.len() == 0 {
             self.swarms.remove(info_hash);
         }
+        if was_there {
+            self.forget(&[peer.addr]);
+        }
         self.swarms.get(info_hash)
+    }
+
+    /// Counts a peer that came into a swarm.
+    fn remember(&mut self, addr: SocketAddr) {
+        self.peers += 1;
+        if !addr.ip().is_loopback() {
+            *self.per_address.entry(subscriber(addr.ip())).or_default() += 1;
+        }
+    }
+
+    /// Counts peers that left their swarm.
+    fn forget(&mut self, gone: &[SocketAddr]) {
+        self.peers -= gone.len();
+        for addr in gone {
+            if let Entry::Occupied(mut entry) = self.per_address.entry(subscriber(addr.ip())) {
+                *entry.get_mut() -= 1;
+                if *entry.get() == 0 {
+                    entry.remove();
+                }
+            }
+        }
     }
 
     fn peers_for(
@@ -182,7 +276,7 @@ impl Table {
         now: Instant,
         rng: &mut Rng,
         query: &AnnounceQuery,
-        asker: SocketAddr,
+        asker: &Asker,
     ) -> Vec<(PeerId, SocketAddr)> {
         let want = query
             .num_want
@@ -190,8 +284,18 @@ impl Table {
         let want = want.min(self.limits.num_want_max);
         let swarm = self.swarms.get(&query.info_hash);
         swarm
-            .map(|swarm| swarm.sample(now, rng, asker, query.left == 0, want))
+            .map(|swarm| swarm.sample(now, rng, asker, query.port, kind_of(query), want))
             .unwrap_or_default()
+    }
+}
+
+fn kind_of(query: &AnnounceQuery) -> Kind {
+    if query.left == 0 {
+        Kind::Seed
+    } else if query.event == AnnounceEvent::Paused {
+        Kind::PartialSeed
+    } else {
+        Kind::Downloader
     }
 }
 
@@ -207,7 +311,8 @@ const EXPIRIES_PER_INTERVAL: u32 = 8;
 /// and spare room of its own containers.
 const TORRENT_BYTES: usize = 1024;
 
-/// What a peer costs: itself and its place in the index, each with as much spare room.
+/// What a peer costs: itself, its place in the index and the count of its address, each with as
+/// much spare room.
 const PEER_BYTES: usize = 256;
 
 #[cfg(test)]

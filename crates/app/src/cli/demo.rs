@@ -111,7 +111,7 @@ fn show(plan: &Plan, folder: &Folder, interrupt: &Interrupt, quiet: bool) -> Res
         ..dunlin_tracker::Config::default()
     })?;
     let torrent = folder.path.join("demo.torrent");
-    make_torrent(&original, &torrent, tracker.addr(), interrupt)?;
+    make_torrent(&original, &torrent, tracker.http_addr(), interrupt)?;
     let mut children = Children::start(plan, &folder.path, &torrent)?;
     let started = Instant::now();
     let mut progress = Progress::eager(quiet);

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dunlin_tracker::{Config, Error, Server};
+use dunlin_tracker::{Config, Error, Protocol, Server};
 use serde_json::json;
 
 use crate::args::Tracker;
@@ -19,25 +19,26 @@ const TICK: Duration = Duration::from_millis(50);
 pub fn run(args: Tracker, mut context: Context) -> Result<(), Failure> {
     context.config.add_flag("tracker.http", args.http)?;
     context.config.add_flag("tracker.udp", args.udp)?;
-    let addr = context.config.get("tracker.http", options::address);
-    context.start_logs_here(addr.port())?;
+    let http = context.config.get("tracker.http", options::address);
+    let udp = context.config.get("tracker.udp", options::address_or_off);
+    context.start_logs_here(http.port())?;
     let interrupt = Interrupt::install()?;
     let server = start(Config {
-        http: addr,
+        http,
+        udp,
         ..Config::default()
     })?;
-    let addr = server.addr();
+    let (http, udp) = (server.http_addr(), server.udp_addr());
     let events = Events::new(args.json_lines);
-    events.emit("listening", None, || json!({ "addr": addr.to_string() }))?;
-    let shown = if addr.ip().is_unspecified() {
-        format!(
-            "http://127.0.0.1:{0}/announce here, http://ADDRESS:{0}/announce for others",
-            addr.port()
-        )
-    } else {
-        format!("http://{addr}/announce")
-    };
-    tracing::info!(target: "dunlin", "announce URL: {shown}");
+    events.emit(
+        "listening",
+        None,
+        || json!({ "addr": http.to_string(), "udp": udp.map(|addr| addr.to_string()) }),
+    )?;
+    tracing::info!(target: "dunlin", "announce URL: {}", urls("http", http));
+    if let Some(udp) = udp {
+        tracing::info!(target: "dunlin", "announce URL: {}", urls("udp", udp));
+    }
     while !interrupt.is_set() {
         std::thread::sleep(TICK);
     }
@@ -45,20 +46,42 @@ pub fn run(args: Tracker, mut context: Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What clients are to be told.
+fn urls(scheme: &str, addr: SocketAddr) -> String {
+    if addr.ip().is_unspecified() {
+        let port = addr.port();
+        format!(
+            "{scheme}://127.0.0.1:{port}/announce here, \
+             {scheme}://ADDRESS:{port}/announce for others"
+        )
+    } else {
+        format!("{scheme}://{addr}/announce")
+    }
+}
+
 pub fn start(config: Config) -> Result<Server, Failure> {
     Server::start(config).map_err(|error| match error {
-        Error::Listen { addr, error } => cannot_listen(addr, &error),
+        Error::Listen {
+            protocol,
+            addr,
+            error,
+        } => cannot_listen(protocol, addr, &error),
         Error::System(error) => {
             Failure::new(Code::Other, format!("tracker: {}", system_words(&error)))
         }
     })
 }
 
-fn cannot_listen(addr: SocketAddr, error: &io::Error) -> Failure {
+fn cannot_listen(protocol: Protocol, addr: SocketAddr, error: &io::Error) -> Failure {
     let kind = error.kind();
     if kind == io::ErrorKind::AddrInUse {
-        let line =
-            format!("{addr}: another program listens there; choose another port with --http");
+        let flag = match protocol {
+            Protocol::Http => "--http",
+            Protocol::Udp => "--udp",
+        };
+        let line = format!(
+            "{addr}: another program listens there ({protocol}); choose another port with {flag}"
+        );
         Failure::new(Code::Conflict, line)
     } else if kind == io::ErrorKind::AddrNotAvailable {
         let line = format!("{addr}: this machine has no such address; choose another one");

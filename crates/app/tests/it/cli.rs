@@ -240,7 +240,7 @@ fn usage_errors_are_one_line_with_exit_code_2() {
         &["get", "x", "--encryption", "prefer"],
         &["get", "x", "--tracker", "udp://127.0.0.1:1"],
         &["get", "x", "--peer", "nobody"],
-        &["tracker", "--udp", "127.0.0.1:0"],
+        &["tracker", "--udp", "6969"],
         &["share", "x"],
         &["demo", "--size", "0"],
     ] {
@@ -344,15 +344,29 @@ fn a_tracker_serves_until_it_is_interrupted() {
         .strip_suffix("/announce")
         .unwrap();
     let done = sandbox.run("tracker", &[&"--http", &addr]).expect(10);
-    assert!(done.error().contains(addr), "{}", done.stderr);
-    tracker.interrupt().expect(0);
+    let expected = format!("{addr}: another program listens there (HTTP); ");
+    assert!(done.error().contains(&expected), "{}", done.stderr);
+    assert!(done.error().ends_with("--http"), "{}", done.stderr);
+    let udp = tracker.wait_until("listening", |_| true)["udp"].clone();
+    let udp = udp.as_str().unwrap();
+    let words: Words<'_> = &[&"--http", &"127.0.0.1:0", &"--udp", &udp];
+    let done = sandbox.run("tracker", words).expect(10);
+    let expected = format!("{udp}: another program listens there (UDP); ");
+    assert!(done.error().contains(&expected), "{}", done.stderr);
+    assert!(done.error().ends_with("--udp"), "{}", done.stderr);
+    let done = tracker.interrupt().expect(0);
+    for scheme in ["http", "udp"] {
+        let line = format!("announce URL: {scheme}://127.0.0.1:");
+        assert!(done.stderr.contains(&line), "{}", done.stderr);
+    }
 }
 
 #[test]
 fn a_tracker_without_descriptors_left_answers_and_says_so_once() {
     let sandbox = Sandbox::new();
     let program = env!("CARGO_BIN_EXE_dunlin");
-    let line = format!("ulimit -n 40; exec {program} tracker --http 127.0.0.1:0 --json-lines");
+    let line =
+        format!("ulimit -n 40; exec {program} tracker --http 127.0.0.1:0 --udp off --json-lines");
     let mut shell = std::process::Command::new("sh");
     shell
         .args(["-c", &line])

@@ -143,7 +143,8 @@ impl Sandbox {
     /// A tracker on a free port of the place, and its announce URL.
     pub fn tracker_at(&self, place: &Place) -> (Running, String) {
         let addr = format!("{}:0", place.ip());
-        let mut tracker = self.start_at(place, "tracker", &[&"--http", &addr]);
+        let words: Words<'_> = &[&"--http", &addr, &"--udp", &addr];
+        let mut tracker = self.start_at(place, "tracker", words);
         let url = format!("http://{}/announce", tracker.addr());
         (tracker, url)
     }

@@ -1,26 +1,27 @@
 //! One connection: collect a request, answer it, send the answer, begin again.
 
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use dunlin_proto::rng::Rng;
 use mio::net::TcpStream;
 
-use crate::http::{self, Progress, REQUEST_LEN_MAX};
-use crate::table::Table;
+use crate::http::{self, Progress, REQUEST_LEN_MAX, Response};
+use crate::service::{Service, Way};
 
 pub(super) struct Connection {
     stream: TcpStream,
-    from: IpAddr,
+    way: Way,
     /// Bytes that came and are not answered, at most [`REQUEST_LEN_MAX`].
     request: Vec<u8>,
     /// The response that is being sent.
-    response: Vec<u8>,
+    response: Response,
     sent: usize,
     keep_open: bool,
-    /// When the connection ends if nothing more is achieved.
+    /// When the connection ends if nothing more is achieved, and after how long that is.
     deadline: Instant,
+    timeout: Duration,
+    /// Bytes of the response that were sent since the deadline was set.
+    sent_since: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,15 +33,17 @@ pub(super) enum Fate {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, from: IpAddr, deadline: Instant) -> Self {
+    pub(super) fn new(stream: TcpStream, way: Way, timeout: Duration) -> Self {
         Self {
             stream,
-            from,
+            way,
             request: Vec::new(),
-            response: Vec::new(),
+            response: Response::default(),
             sent: 0,
             keep_open: true,
-            deadline,
+            deadline: Instant::now() + timeout,
+            timeout,
+            sent_since: 0,
         }
     }
 
@@ -53,14 +56,12 @@ impl Connection {
     }
 
     /// Goes on until the socket has nothing to give or takes nothing more, or until it is another
-    /// connection's turn. An answered request
-    /// moves the deadline; single bytes of one do not.
+    /// connection's turn. An answered request moves the deadline, and so does a good part of a
+    /// response; single bytes do not.
     pub(super) fn advance(
         &mut self,
-        table: &mut Table,
+        service: &mut Service,
         now: dunlin_proto::time::Instant,
-        rng: &mut Rng,
-        deadline: Instant,
     ) -> Fate {
         for _ in 0..STEPS_PER_TURN {
             match self.send() {
@@ -69,13 +70,13 @@ impl Connection {
                 Ok(false) => return Fate::Wait,
                 Err(_) => return Fate::Close,
             }
-            let mut response = Vec::new();
-            match http::respond(table, now, rng, self.from, &self.request, &mut response) {
+            let mut response = Response::default();
+            match http::respond(service, now, self.way, &self.request, &mut response) {
                 Progress::Answered { used, keep_open } => {
                     self.request.drain(..used.min(self.request.len()));
                     self.response = response;
                     self.keep_open = keep_open;
-                    self.deadline = deadline;
+                    self.move_deadline();
                 }
                 Progress::NeedsMore => match self.receive() {
                     Ok(true) => {}
@@ -90,18 +91,29 @@ impl Connection {
 
     /// True when no response is left to send.
     fn send(&mut self) -> io::Result<bool> {
-        while let Some(rest @ [_, ..]) = self.response.get(self.sent..) {
+        while let Some(rest) = self.response.rest(self.sent) {
             match self.stream.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => self.sent += n,
+                Ok(n) => {
+                    self.sent += n;
+                    self.sent_since += n;
+                    if self.sent_since >= SENT_MIN {
+                        self.move_deadline();
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        self.response = Vec::new();
+        self.response = Response::default();
         self.sent = 0;
         Ok(true)
+    }
+
+    fn move_deadline(&mut self) {
+        self.deadline = Instant::now() + self.timeout;
+        self.sent_since = 0;
     }
 
     /// True when something came.
@@ -122,6 +134,9 @@ impl Connection {
         }
     }
 }
+
+/// Bytes of a long response that a client has to take in a timeout: a modem's 1.6 kB/s.
+const SENT_MIN: usize = 16 * 1024;
 
 /// Steps of one connection in one turn: a request takes two.
 const STEPS_PER_TURN: usize = 64;

@@ -1,6 +1,6 @@
 //! The peers of one torrent.
 //!
-//! They stand in four groups, seeds and leeches, on this machine and elsewhere, so that a random
+//! They stand in groups, by what they want and from where they can be reached, so that a random
 //! choice among those that may be told to an asker costs no more than its own length.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,11 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use dunlin_metainfo::PeerId;
 use dunlin_proto::rng::Rng;
 use dunlin_proto::time::Instant;
+use dunlin_proto::tracker::udp::Family;
 use dunlin_proto::tracker::{AnnounceEvent, ScrapeEntry};
+
+use super::Asker;
+use super::scope::Scope;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
@@ -20,11 +24,21 @@ pub(super) struct Peer {
 
 #[derive(Debug)]
 pub(super) struct Swarm {
-    groups: [Vec<Peer>; Group::ALL.len()],
+    /// Groups that were needed so far, mostly one or two.
+    groups: Vec<(Group, Vec<Peer>)>,
     places: BTreeMap<SocketAddr, Place>,
     /// Downloads that came to their end.
     downloaded: u32,
     expired_at: Instant,
+}
+
+/// What a peer wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Downloader,
+    /// Incomplete, but wants nothing more (BEP 21).
+    PartialSeed,
+    Seed,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,14 +49,22 @@ struct Place {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Group {
-    seed: bool,
-    loopback: bool,
+    kind: Kind,
+    scope: Scope,
+    family: Family,
+}
+
+/// Peers of a group as an asker may hear of them.
+struct Candidates<'a> {
+    peers: &'a [Peer],
+    /// Where they are for the asker, if not at the address that they announced from.
+    ip: Option<IpAddr>,
 }
 
 impl Swarm {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            groups: [const { Vec::new() }; Group::ALL.len()],
+            groups: Vec::new(),
             places: BTreeMap::new(),
             downloaded: 0,
             expired_at: now,
@@ -50,19 +72,21 @@ impl Swarm {
     }
 
     /// Adds the peer or renews what is known of it.
-    pub(super) fn put(&mut self, peer: Peer, seed: bool, event: AnnounceEvent) {
+    pub(super) fn put(&mut self, peer: Peer, kind: Kind, event: AnnounceEvent) {
         let group = Group {
-            seed,
-            loopback: peer.addr.ip().is_loopback(),
+            kind,
+            scope: Scope::of(peer.addr.ip()),
+            family: Family::of(peer.addr.ip()),
         };
         if let Some(old) = self.places.get(&peer.addr).map(|place| place.group) {
             // Counted once a peer, however often it says so.
-            if event == AnnounceEvent::Completed && seed && !old.seed {
+            let finishes = kind == Kind::Seed && old.kind != Kind::Seed;
+            if event == AnnounceEvent::Completed && finishes {
                 self.downloaded = self.downloaded.saturating_add(1);
             }
             self.take_out(peer.addr);
         }
-        let peers = &mut self.groups[group.index()];
+        let peers = self.group_mut(group);
         let at = peers.len() as u32;
         peers.push(peer);
         self.places.insert(peer.addr, Place { group, at });
@@ -77,71 +101,76 @@ impl Swarm {
         known
     }
 
-    /// Forgets peers that stayed away; says how many.
-    pub(super) fn expire(&mut self, now: Instant) -> usize {
+    /// Forgets peers that stayed away, and says where they were.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<SocketAddr> {
         self.expired_at = now;
-        let gone: Vec<SocketAddr> = self
-            .groups
-            .iter()
-            .flatten()
+        let peers = self.groups.iter().flat_map(|(_, peers)| peers);
+        let gone: Vec<SocketAddr> = peers
             .filter(|peer| peer.expires <= now)
             .map(|peer| peer.addr)
             .collect();
         for &addr in &gone {
             self.take_out(addr);
         }
-        for peers in &mut self.groups {
+        for (_, peers) in &mut self.groups {
             peers.shrink_to(2 * peers.len());
         }
-        gone.len()
+        gone
     }
 
-    /// A random choice of at most `want` peers for the asker: not itself, no seeds for a seed,
-    /// and nobody on this machine for somebody elsewhere, who could not reach it.
+    /// A random choice of at most `want` peers for the asker: not itself, nobody who has as
+    /// little to ask for as the asker, and nobody whom it could not reach or must not know.
     pub(super) fn sample(
         &self,
         now: Instant,
         rng: &mut Rng,
-        asker: SocketAddr,
-        asker_is_seed: bool,
+        asker: &Asker,
+        port: u16,
+        kind: Kind,
         want: usize,
     ) -> Vec<(PeerId, SocketAddr)> {
-        let asker_is_local = asker.ip().is_loopback();
-        let groups = Group::ALL
-            .into_iter()
-            .filter(|group| !(asker_is_seed && group.seed) && (asker_is_local || !group.loopback))
-            .map(|group| self.groups[group.index()].as_slice());
-        let groups: Vec<&[Peer]> = groups.collect();
-        let candidates = groups.iter().map(|peers| peers.len()).sum();
+        let groups = self.groups.iter();
+        let groups: Vec<Candidates<'_>> = groups
+            .filter(|(group, _)| kind == Kind::Downloader || group.kind == Kind::Downloader)
+            .filter_map(|(group, peers)| group.candidates(asker, peers))
+            .collect();
+        let count = groups.iter().map(|group| group.peers.len()).sum();
+        let asker_addr = SocketAddr::new(asker.ip.to_canonical(), port);
+        let mut seen = BTreeSet::new();
         // One more than wanted, for the asker may be among them.
-        let mut peers: Vec<_> = distinct(rng, candidates, want.saturating_add(1))
+        let mut told: Vec<_> = distinct(rng, count, want.saturating_add(1))
             .into_iter()
             .filter_map(|at| nth(&groups, at))
-            .filter(|peer| peer.addr != asker && peer.expires > now)
-            .map(|peer| (peer.peer_id, peer.addr))
+            .filter(|(other, addr)| *addr != asker_addr && other.expires > now)
+            // One peer may be known by two addresses of its machine.
+            .filter(|(_, addr)| seen.insert(*addr))
+            .map(|(other, addr)| (other.peer_id, addr))
             .collect();
-        rng.shuffle(&mut peers);
-        peers.truncate(want);
-        peers
+        rng.shuffle(&mut told);
+        told.truncate(want);
+        told
     }
 
     pub(super) fn scrape(&self) -> ScrapeEntry {
-        let count = |seed: bool| {
-            let groups = Group::ALL.into_iter().filter(|group| group.seed == seed);
-            groups
-                .map(|group| self.groups[group.index()].len() as u32)
-                .sum()
+        let count = |kind: Kind| -> u32 {
+            let groups = self.groups.iter().filter(|(group, _)| group.kind == kind);
+            groups.map(|(_, peers)| peers.len() as u32).sum()
         };
+        let downloaders = count(Kind::Downloader);
         ScrapeEntry {
-            complete: count(true),
-            incomplete: count(false),
+            complete: count(Kind::Seed),
+            incomplete: downloaders + count(Kind::PartialSeed),
             downloaded: self.downloaded,
-            downloaders: None,
+            downloaders: Some(downloaders),
         }
     }
 
     pub(super) fn len(&self) -> usize {
         self.places.len()
+    }
+
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.places.keys().copied()
     }
 
     pub(super) fn contains(&self, addr: SocketAddr) -> bool {
@@ -174,46 +203,60 @@ impl Swarm {
     }
 
     pub(super) fn check_invariants(&self) {
-        let peers: usize = self.groups.iter().map(Vec::len).sum();
+        let peers: usize = self.groups.iter().map(|(_, peers)| peers.len()).sum();
         assert_eq!(peers, self.places.len(), "every peer has one place");
         for (addr, place) in &self.places {
-            let peer = &self.groups[place.group.index()][place.at as usize];
+            let peer = self.peer(*addr).expect("a place is where a peer is");
             assert_eq!(peer.addr, *addr);
-            assert_eq!(place.group.loopback, addr.ip().is_loopback());
+            assert_eq!(place.group.scope, Scope::of(addr.ip()));
+            assert_eq!(place.group.family, Family::of(addr.ip()));
         }
+    }
+
+    fn group_mut(&mut self, group: Group) -> &mut Vec<Peer> {
+        let at = self.groups.iter().position(|(other, _)| *other == group);
+        let at = at.unwrap_or_else(|| {
+            self.groups.push((group, Vec::new()));
+            self.groups.len() - 1
+        });
+        &mut self.groups[at].1
     }
 
     fn peer(&self, addr: SocketAddr) -> Option<&Peer> {
         let place = self.places.get(&addr)?;
-        self.groups[place.group.index()].get(place.at as usize)
+        let mut groups = self.groups.iter();
+        let (_, peers) = groups.find(|(group, _)| *group == place.group)?;
+        peers.get(place.at as usize)
     }
 
     fn take_out(&mut self, addr: SocketAddr) {
         let Some(place) = self.places.remove(&addr) else {
             return;
         };
-        let peers = &mut self.groups[place.group.index()];
+        let peers = self.group_mut(place.group);
         peers.swap_remove(place.at as usize);
-        if let Some(moved) = peers.get(place.at as usize) {
-            self.places.insert(moved.addr, place);
+        if let Some(moved) = peers.get(place.at as usize).map(|peer| peer.addr) {
+            self.places.insert(moved, place);
         }
     }
 }
 
 impl Group {
-    const ALL: [Self; 4] = [
-        Self::new(false, false),
-        Self::new(false, true),
-        Self::new(true, false),
-        Self::new(true, true),
-    ];
-
-    const fn new(seed: bool, loopback: bool) -> Self {
-        Self { seed, loopback }
-    }
-
-    const fn index(self) -> usize {
-        self.seed as usize * 2 + self.loopback as usize
+    /// The peers of this group, if the asker may hear of them.
+    fn candidates<'a>(&self, asker: &Asker, peers: &'a [Peer]) -> Option<Candidates<'a>> {
+        if asker.only.is_some_and(|only| only != self.family) {
+            return None;
+        }
+        if asker.scope().may_hear_of(self.scope) {
+            return Some(Candidates { peers, ip: None });
+        }
+        let ip = asker.reached_at.map(|ip| ip.to_canonical())?;
+        let is_told = self.scope == Scope::Machine
+            && Family::of(ip) == self.family
+            && Scope::of(ip) != Scope::Machine
+            && asker.scope().may_hear_of(Scope::of(ip));
+        let ip = Some(ip);
+        is_told.then_some(Candidates { peers, ip })
     }
 }
 
@@ -229,11 +272,15 @@ fn distinct(rng: &mut Rng, bound: usize, count: usize) -> BTreeSet<usize> {
     numbers
 }
 
-fn nth<'a>(groups: &[&'a [Peer]], mut at: usize) -> Option<&'a Peer> {
-    for peers in groups {
-        match peers.get(at) {
-            Some(peer) => return Some(peer),
-            None => at -= peers.len(),
+/// A peer, and its address for the asker.
+fn nth<'a>(groups: &[Candidates<'a>], mut at: usize) -> Option<(&'a Peer, SocketAddr)> {
+    for group in groups {
+        match group.peers.get(at) {
+            Some(peer) => {
+                let ip = group.ip.unwrap_or(peer.addr.ip());
+                return Some((peer, SocketAddr::new(ip, peer.addr.port())));
+            }
+            None => at -= group.peers.len(),
         }
     }
     None

@@ -15,6 +15,8 @@ struct Tracker {
     table: Table,
     rng: Rng,
     now: Instant,
+    /// Carried by UDP of this family.
+    only: Option<Family>,
 }
 
 impl Tracker {
@@ -23,18 +25,32 @@ impl Tracker {
             table: Table::new(limits),
             rng: Rng::new(1),
             now: Instant::START,
+            only: None,
         }
     }
 
-    fn ask(&mut self, from: &str, query: &AnnounceQuery) -> Result<AnnounceReply, Full> {
+    fn ask(&mut self, from: &str, query: &AnnounceQuery) -> Result<AnnounceReply, Refusal> {
+        self.ask_by(from, None, query)
+    }
+
+    /// `reached_at` is the tracker's address as the asker reaches it.
+    fn ask_by(
+        &mut self,
+        from: &str,
+        reached_at: Option<&str>,
+        query: &AnnounceQuery,
+    ) -> Result<AnnounceReply, Refusal> {
         let addr: SocketAddr = from.parse().unwrap();
+        let asker = Asker {
+            ip: addr.ip(),
+            reached_at: reached_at.map(|ip| ip.parse().unwrap()),
+            only: self.only,
+        };
         let query = AnnounceQuery {
             port: addr.port(),
             ..query.clone()
         };
-        let reply = self
-            .table
-            .announce(self.now, &mut self.rng, &query, addr.ip());
+        let reply = self.table.announce(self.now, &mut self.rng, &query, &asker);
         self.table.check_invariants();
         reply
     }
@@ -42,14 +58,24 @@ impl Tracker {
     /// The addresses that are told to a peer of torrent 1, sorted.
     fn told(&mut self, from: &str, query: &AnnounceQuery) -> Vec<String> {
         let peers = self.ask(from, query).unwrap().peers;
-        let mut peers: Vec<_> = peers.iter().map(|(_, addr)| addr.to_string()).collect();
-        peers.sort();
-        peers
+        sorted(&peers)
+    }
+
+    /// The same for one who reaches the tracker at `at`.
+    fn told_at(&mut self, at: &str, from: &str) -> Vec<String> {
+        let peers = self.ask_by(from, Some(at), &leech()).unwrap().peers;
+        sorted(&peers)
     }
 
     fn wait(&mut self, seconds: u64) {
         self.now += Duration::from_secs(seconds);
     }
+}
+
+fn sorted(peers: &[(PeerId, SocketAddr)]) -> Vec<String> {
+    let mut peers: Vec<_> = peers.iter().map(|(_, addr)| addr.to_string()).collect();
+    peers.sort();
+    peers
 }
 
 fn torrent(number: u8) -> InfoHash {
@@ -86,12 +112,12 @@ fn peers_hear_of_each_other_but_not_of_themselves() {
     assert!(tracker.told("10.0.0.1:1", &leech()).is_empty());
     assert_eq!(tracker.told("10.0.0.2:2", &leech()), ["10.0.0.1:1"]);
     assert_eq!(
-        tracker.told("[2001:db8::3]:3", &leech()),
+        tracker.told("[fd00::3]:3", &leech()),
         ["10.0.0.1:1", "10.0.0.2:2"]
     );
     assert_eq!(
         tracker.told("10.0.0.1:1", &leech()),
-        ["10.0.0.2:2", "[2001:db8::3]:3"]
+        ["10.0.0.2:2", "[fd00::3]:3"]
     );
 }
 
@@ -131,17 +157,174 @@ fn a_seed_is_not_given_other_seeds() {
     assert!(tracker.told("10.0.0.2:2", &seed()).is_empty());
 }
 
+/// The rule of threats: an address is told only where it means the same machine.
 #[test]
-fn a_loopback_address_is_never_told_to_a_remote_peer() {
+fn private_and_loopback_addresses_are_not_told_outside_their_network() {
+    let everybody = [
+        "127.0.0.1:1",
+        "[::1]:2",
+        "[::ffff:127.0.0.1]:3",
+        "169.254.0.1:4",
+        "[fe80::1]:5",
+        "10.0.0.1:6",
+        "100.64.0.1:7",
+        "[fd00::1]:8",
+        "8.8.8.8:9",
+        "[2001:db8::1]:10",
+    ];
+    let global = ["8.8.8.8:9", "[2001:db8::1]:10"];
+    let private = ["10.0.0.1:6", "100.64.0.1:7", "[fd00::1]:8"];
+    let link = ["169.254.0.1:4", "[fe80::1]:5"];
+    let machine = ["127.0.0.1:1", "127.0.0.1:3", "[::1]:2"];
+    for (asker, expected) in [
+        ("9.9.9.9:99", vec![&global[..]]),
+        ("[2001:db8::9]:99", vec![&global]),
+        ("192.168.0.9:99", vec![&global, &private]),
+        ("[fd00:9::9]:99", vec![&global, &private]),
+        ("[fe80::9]:99", vec![&global, &private, &link]),
+        ("127.0.0.9:99", vec![&global, &private, &link, &machine]),
+    ] {
+        let mut tracker = Tracker::new(limits());
+        for addr in everybody {
+            tracker.told(addr, &leech());
+        }
+        let mut expected = expected.concat();
+        expected.sort_unstable();
+        assert_eq!(tracker.told(asker, &leech()), expected, "{asker}");
+    }
+}
+
+#[test]
+fn peers_of_one_machine_find_each_other_whichever_way_they_announce() {
+    for first in ["127.0.0.1:1", "10.0.0.5:2"] {
+        let mut tracker = Tracker::new(limits());
+        let both = [("127.0.0.1", "127.0.0.1:1"), ("10.0.0.5", "10.0.0.5:2")];
+        let (mut asks, mut others) = (both, both);
+        if first == "10.0.0.5:2" {
+            asks.reverse();
+        } else {
+            others.reverse();
+        }
+        assert!(tracker.told_at(asks[0].0, asks[0].1).is_empty());
+        let second = tracker.told_at(asks[1].0, asks[1].1);
+        assert_eq!(second, [asks[0].1]);
+        assert_eq!(tracker.told_at(asks[0].0, asks[0].1), [others[0].1]);
+    }
+}
+
+#[test]
+fn a_peer_on_the_trackers_machine_is_told_at_the_trackers_address() {
     let mut tracker = Tracker::new(limits());
-    tracker.told("127.0.0.1:1", &seed());
-    tracker.told("[::1]:2", &leech());
-    tracker.told("[::ffff:127.0.0.1]:3", &leech());
-    assert!(tracker.told("10.0.0.1:4", &leech()).is_empty());
+    tracker.told_at("127.0.0.1", "127.0.0.1:1");
+    tracker.told_at("::1", "[::1]:2");
+    // In the network, and from the world where the tracker has a global address.
+    assert_eq!(tracker.told_at("10.0.0.5", "10.0.0.7:3"), ["10.0.0.5:1"]);
     assert_eq!(
-        tracker.told("127.0.0.1:5", &leech()),
-        ["10.0.0.1:4", "127.0.0.1:1", "127.0.0.1:3", "[::1]:2"]
+        tracker.told_at("2001:db8::5", "[2001:db8::7]:4"),
+        ["[2001:db8::5]:2"]
     );
+    // Behind a router that passes the port on, the private address means nothing outside.
+    assert_eq!(
+        tracker.told_at("10.0.0.5", "8.8.8.8:5"),
+        ["[2001:db8::7]:4"]
+    );
+    // Known by both addresses, told once.
+    tracker.told_at("10.0.0.5", "10.0.0.5:1");
+    assert_eq!(
+        tracker.told_at("10.0.0.5", "10.0.0.8:6"),
+        ["10.0.0.5:1", "10.0.0.7:3", "8.8.8.8:5", "[2001:db8::7]:4"]
+    );
+}
+
+#[test]
+fn a_family_that_the_answer_cannot_carry_takes_no_place() {
+    let mut tracker = Tracker::new(limits());
+    for host in 1..=60 {
+        tracker.told(&format!("8.0.0.{host}:1"), &leech());
+        tracker.told(&format!("[2001:db8:{host}::1]:1"), &leech());
+    }
+    for (family, asker) in [(Family::V4, "9.9.9.9:9"), (Family::V6, "[2001:db9::]:9")] {
+        tracker.only = Some(family);
+        let told = tracker.ask(asker, &leech()).unwrap().peers;
+        assert_eq!(told.len(), 50);
+        assert!(told.iter().all(|(_, addr)| Family::of(addr.ip()) == family));
+    }
+}
+
+#[test]
+fn a_partial_seed_is_no_downloader() {
+    let mut tracker = Tracker::new(limits());
+    let paused = AnnounceQuery {
+        event: AnnounceEvent::Paused,
+        ..leech()
+    };
+    tracker.told("10.0.0.1:1", &seed());
+    tracker.told("10.0.0.2:2", &paused);
+    tracker.told("10.0.0.3:3", &leech());
+    let entry = ScrapeEntry {
+        complete: 1,
+        incomplete: 2,
+        downloaded: 0,
+        downloaders: Some(1),
+    };
+    assert_eq!(tracker.table.entry(&torrent(1)), Some(entry));
+    // It wants nothing of those who have something, and others want something of it.
+    assert_eq!(tracker.told("10.0.0.2:2", &paused), ["10.0.0.3:3"]);
+    assert_eq!(
+        tracker.told("10.0.0.3:3", &leech()),
+        ["10.0.0.1:1", "10.0.0.2:2"]
+    );
+    // A paused seed is a seed.
+    let seed = AnnounceQuery { left: 0, ..paused };
+    tracker.told("10.0.0.2:2", &seed);
+    let entry = tracker.table.entry(&torrent(1)).unwrap();
+    assert_eq!((entry.complete, entry.downloaders), (2, Some(1)));
+}
+
+/// Threat 41: one sender with invented torrents must not lock others out.
+#[test]
+fn one_address_fills_only_its_share_of_the_tracker() {
+    let mut tracker = Tracker::new(Limits {
+        announced_per_address_max: 3,
+        ..limits()
+    });
+    let of = |number| AnnounceQuery {
+        info_hash: torrent(number),
+        ..leech()
+    };
+    for (at, from) in ["8.8.8.8:1", "[2001:db8::1]:1"].into_iter().enumerate() {
+        for number in 0..3 {
+            assert!(tracker.ask(from, &of(number + 10 * at as u8)).is_ok());
+        }
+        let next = if at == 0 {
+            "8.8.8.8:2"
+        } else {
+            "[2001:db8::9]:2"
+        };
+        assert_eq!(tracker.ask(next, &of(99)), Err(Refusal::TooManyFromAddress));
+        // A torrent that is known anyway: answered, only not remembered.
+        let peers = tracker.table.peers();
+        assert!(tracker.ask(next, &of(1)).is_ok());
+        assert_eq!(tracker.table.peers(), peers);
+        // Others are welcome, and so is who is known already.
+        assert!(tracker.ask("8.8.4.4:1", &of(at as u8 + 50)).is_ok());
+        assert!(tracker.ask(from, &of(10 * at as u8)).is_ok());
+    }
+    for number in 100..110 {
+        assert!(tracker.ask("127.0.0.1:1", &of(number)).is_ok());
+    }
+    // What is left or forgotten no longer counts.
+    let stop = AnnounceQuery {
+        event: AnnounceEvent::Stopped,
+        ..of(0)
+    };
+    tracker.ask("8.8.8.8:1", &stop).unwrap();
+    assert!(tracker.ask("8.8.8.8:1", &of(99)).is_ok());
+    tracker.wait(200);
+    tracker.table.expire(tracker.now, usize::MAX);
+    tracker.table.check_invariants();
+    assert_eq!((tracker.table.peers(), tracker.table.torrents()), (0, 0));
+    assert!(tracker.ask("8.8.8.8:1", &of(98)).is_ok());
 }
 
 #[test]
@@ -227,7 +410,7 @@ fn a_finished_download_is_counted_once() {
         complete: 2,
         incomplete: 0,
         downloaded: 1,
-        downloaders: None,
+        downloaders: Some(0),
     };
     assert_eq!(
         tracker.table.scrape(&[torrent(1), torrent(9)]),
@@ -303,7 +486,8 @@ fn the_limits_hold_and_known_peers_stay_welcome() {
             info_hash: torrent(number),
             ..leech()
         };
-        assert_eq!(tracker.ask("10.0.0.1:1", &query).is_ok(), result);
+        let expected = if result { Ok(()) } else { Err(Refusal::Full) };
+        assert_eq!(tracker.ask("10.0.0.1:1", &query).map(|_| ()), expected);
     }
 }
 
@@ -341,7 +525,8 @@ fn memory_is_bounded_whatever_is_announced() {
     }
     assert!(tracker.table.memory() > memory_max / 2);
     // A peer in the vector and in the index, each half empty.
-    assert!(2 * (size_of::<Peer>() + size_of::<(SocketAddr, u64)>()) <= PEER_BYTES);
+    let places = size_of::<(SocketAddr, u64)>() + size_of::<(IpAddr, u32)>();
+    assert!(2 * (size_of::<Peer>() + places) <= PEER_BYTES);
     assert!(2 * size_of::<(InfoHash, Swarm)>() <= TORRENT_BYTES / 2);
 }
 

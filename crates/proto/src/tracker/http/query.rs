@@ -27,6 +27,16 @@ pub fn encode_rest(target: &str, out: &mut String) {
 /// The bytes that a value stands for; `None` if an escape is malformed. Some clients write a
 /// space as `+`, and none sends a plus sign unescaped.
 pub fn decode(value: &str) -> Option<Vec<u8>> {
+    unescape(value, b' ')
+}
+
+/// The bytes that a path stands for, in which a plus sign is one; `None` if an escape is malformed.
+pub fn decode_path(path: &str) -> Option<Vec<u8>> {
+    unescape(path, b'+')
+}
+
+/// `plus` is what a plus sign means.
+fn unescape(value: &str, plus: u8) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(value.len());
     let mut bytes = value.bytes();
     while let Some(byte) = bytes.next() {
@@ -35,7 +45,7 @@ pub fn decode(value: &str) -> Option<Vec<u8>> {
                 let (high, low) = (digit(bytes.next()?)?, digit(bytes.next()?)?);
                 high << 4 | low
             }
-            b'+' => b' ',
+            b'+' => plus,
             byte => byte,
         });
     }
@@ -80,6 +90,10 @@ mod tests {
         assert_eq!(decode("%zz"), None);
         assert_eq!(decode("%+1"), None);
         assert_eq!(decode("a+b%2b%2B").as_deref(), Some(b"a b++".as_slice()));
+        assert_eq!(
+            decode_path("a+b%2b%20").as_deref(),
+            Some(b"a+b+ ".as_slice())
+        );
     }
 
     #[test]
