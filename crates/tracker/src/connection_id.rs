@@ -53,7 +53,9 @@ impl ConnectionIds {
             IpAddr::V6(ip) => ip,
         };
         let inner = self.inner.clone();
-        let inner = inner.chain_update(slot.to_be_bytes()).chain_update(ip.octets());
+        let inner = inner
+            .chain_update(slot.to_be_bytes())
+            .chain_update(ip.octets());
         let digest = self.outer.clone().chain_update(inner.finalize()).finalize();
         let first = digest.first_chunk().expect("a digest has 32 bytes");
         let id = u64::from_be_bytes(*first);

@@ -10,21 +10,24 @@ use dunlin_proto::tracker::http::query;
 
 /// The files by name. Clones are the same files.
 #[derive(Clone, Debug, Default)]
-pub struct Files(Arc<Mutex<BTreeMap<Vec<u8>, Arc<[u8]>>>>);
+pub struct Files(Arc<Mutex<ByName>>);
+
+#[derive(Debug, Default)]
+struct ByName(BTreeMap<Vec<u8>, Arc<[u8]>>);
 
 impl Files {
     /// A file of the same name is replaced.
     pub fn put(&self, name: &str, bytes: Vec<u8>) {
-        self.lock().insert(name.as_bytes().to_vec(), bytes.into());
+        self.lock().0.insert(name.as_bytes().to_vec(), bytes.into());
     }
 
     /// The file that a request for `path` means.
     pub fn find(&self, path: &str) -> Option<Arc<[u8]>> {
         let name = query::decode_path(path.strip_prefix('/')?)?;
-        self.lock().get(&name).cloned()
+        self.lock().0.get(&name).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Arc<[u8]>>> {
+    fn lock(&self) -> MutexGuard<'_, ByName> {
         // No panic leaves the map half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -347,10 +347,10 @@ fn a_tracker_serves_until_it_is_interrupted() {
     let expected = format!("{addr}: another program listens there (HTTP); ");
     assert!(done.error().contains(&expected), "{}", done.stderr);
     assert!(done.error().ends_with("--http"), "{}", done.stderr);
-    let udp = tracker.wait_until("listening", |_| true)["udp"].clone();
-    let udp = udp.as_str().unwrap();
-    let words: Words<'_> = &[&"--http", &"127.0.0.1:0", &"--udp", &udp];
-    let done = sandbox.run("tracker", words).expect(10);
+    let udp = tracker.udp_addr();
+    let done = sandbox
+        .run("tracker", &[&"--http", &"127.0.0.1:0", &"--udp", &udp])
+        .expect(10);
     let expected = format!("{udp}: another program listens there (UDP); ");
     assert!(done.error().contains(&expected), "{}", done.stderr);
     assert!(done.error().ends_with("--udp"), "{}", done.stderr);

@@ -265,13 +265,24 @@ impl Running {
     /// Where it listens.
     #[track_caller]
     pub fn addr(&mut self) -> String {
+        self.addr_of("addr")
+    }
+
+    /// Where a tracker listens for UDP.
+    #[track_caller]
+    pub fn udp_addr(&mut self) -> String {
+        self.addr_of("udp")
+    }
+
+    #[track_caller]
+    fn addr_of(&mut self, key: &str) -> String {
         let seen = self
             .events
             .iter()
             .find(|event| event["event"] == "listening")
             .cloned();
         let event = seen.unwrap_or_else(|| self.wait_for("listening"));
-        event["addr"].as_str().unwrap().to_owned()
+        event[key].as_str().unwrap().to_owned()
     }
 
     /// SIGINT, then the end.

@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::AtomicU64;
 
 use dunlin_metainfo::{InfoHash, PeerId};
 use dunlin_proto::rng::Rng;
@@ -378,25 +379,27 @@ fn a_wildcard_address_takes_both_families() {
 fn a_flood_of_datagrams_does_not_starve_http() {
     let server = both();
     let udp = server.udp_addr().unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
-    let flood = {
-        let (stop, socket) = (Arc::clone(&stop), udp_socket(udp));
-        std::thread::spawn(move || {
+    let stop = AtomicBool::new(false);
+    let sent = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let socket = udp_socket(udp);
             let connect = dunlin_proto::tracker::udp::client::encode_connect(1);
-            let mut sent = 0u64;
             while !stop.load(Ordering::Relaxed) {
                 // The buffer may be full, and replies are not read.
-                sent += u64::from(socket.send(&connect).is_ok());
+                let is_sent = socket.send(&connect).is_ok();
+                sent.fetch_add(u64::from(is_sent), Ordering::Relaxed);
             }
-            sent
-        })
-    };
-    for port in 1..=20 {
-        let told = announce(server.http_addr(), &request(port, 5)).peers.len();
-        assert_eq!(told, usize::from(port) - 1);
-    }
-    stop.store(true, Ordering::Relaxed);
-    assert!(flood.join().unwrap() > 1000);
+        });
+        while sent.load(Ordering::Relaxed) < 1000 {
+            std::thread::yield_now();
+        }
+        for port in 1..=20 {
+            let told = announce(server.http_addr(), &request(port, 5)).peers.len();
+            assert_eq!(told, usize::from(port) - 1);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

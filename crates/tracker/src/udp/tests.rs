@@ -32,10 +32,11 @@ impl Tracker {
     fn connect(&mut self, from: &str) -> u64 {
         let reply = self.answer(from, &client::encode_connect(5)).unwrap();
         assert_eq!(client::transaction_of(&reply), Some(5));
-        match client::parse_reply(&reply, Family::V4).unwrap() {
-            Reply::Connect { connection } => connection,
-            other => panic!("{other:?}"),
-        }
+        let reply = client::parse_reply(&reply, Family::V4);
+        let Ok(Reply::Connect { connection }) = reply else {
+            panic!("{reply:?}");
+        };
+        connection
     }
 
     fn ask(&mut self, from: &str, datagram: &[u8]) -> Reply {
@@ -48,10 +49,11 @@ impl Tracker {
 
     fn announce(&mut self, from: &str, port: u16) -> AnnounceResponse {
         let connection = self.connect(from);
-        match self.ask(from, &announce(connection, port)) {
-            Reply::Announce(response) => response,
-            other => panic!("{other:?}"),
-        }
+        let reply = self.ask(from, &announce(connection, port));
+        let Reply::Announce(response) = reply else {
+            panic!("{reply:?}");
+        };
+        response
     }
 }
 
