@@ -68,6 +68,7 @@ pub struct Global {
 pub enum Command {
     Get(Get),
     Seed(Seed),
+    Share(Share),
     Create(Create),
     Show(Show),
     Verify(Verify),
@@ -128,6 +129,27 @@ pub struct Seed {
     /// Trust the data without reading it first
     #[arg(long)]
     pub skip_check: bool,
+    #[command(flatten)]
+    pub listen: Listen,
+    #[command(flatten)]
+    pub swarm: Swarm,
+}
+
+/// Share a file or folder: everything the other side needs is one line to type
+#[derive(Args, Debug)]
+#[command(after_help = SIZES)]
+pub struct Share {
+    /// The file or folder
+    pub path: PathBuf,
+    /// End when one receiver has everything
+    #[arg(long)]
+    pub once: bool,
+    /// Where the tracker listens [default: 0.0.0.0:6969, else the next free port]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub http: Option<String>,
+    /// auto, or a size; K and M are binary here [default: auto]
+    #[arg(long, value_name = "SIZE")]
+    pub piece_length: Option<String>,
     #[command(flatten)]
     pub listen: Listen,
     #[command(flatten)]
@@ -376,6 +398,15 @@ impl Seed {
     pub fn add_to(&self, config: &mut Config) -> Result<(), Failure> {
         self.listen.add_to(config)?;
         self.swarm.add_to(config)
+    }
+}
+
+impl Share {
+    pub fn add_to(&self, config: &mut Config) -> Result<(), Failure> {
+        self.listen.add_to(config)?;
+        self.swarm.add_to(config)?;
+        config.add_flag("tracker.http", self.http.clone())?;
+        config.add_flag("share.piece_length", self.piece_length.clone())
     }
 }
 

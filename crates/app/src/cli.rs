@@ -8,6 +8,7 @@ pub mod link;
 pub mod man;
 pub mod peer;
 pub mod seed;
+pub mod share;
 pub mod show;
 pub mod tracker;
 pub mod verify;

@@ -13,6 +13,7 @@ mod content;
 mod data;
 mod events;
 mod failure;
+mod invitation;
 mod logs;
 mod options;
 mod peers;
@@ -64,6 +65,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Get(args) => cli::get::run(&args, context),
         Command::Seed(args) => cli::seed::run(&args, context),
+        Command::Share(args) => cli::share::run(&args, context),
         Command::Create(args) => cli::create::run(args, &context),
         Command::Show(args) => cli::show::run(&args, &context),
         Command::Verify(args) => cli::verify::run(&args, &context),

@@ -147,6 +147,15 @@ pub fn show_rate(bytes_per_s: u64) -> String {
     format!("{}/s", show_bytes(bytes_per_s))
 }
 
+/// `1 peer`, `2 peers`.
+pub fn count(number: usize, what: &str) -> String {
+    if number == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{number} {what}s")
+    }
+}
+
 /// `8.2 s`, `3m 05s`, `2h 07m`, `4d 03h`.
 pub fn show_duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::clean::clean;
 use crate::events::Events;
 use crate::failure::Failure;
-use crate::quantity::{show_bytes, show_duration, show_rate};
+use crate::quantity::{count, show_bytes, show_duration, show_rate};
 
 /// Tells the story of one torrent.
 #[derive(Debug)]
@@ -218,9 +218,9 @@ fn line(alert: &Alert) -> Option<String> {
         Alert::Announced {
             url, peers, next, ..
         } => {
-            let next = show_duration(*next);
+            let (peers, next) = (count(*peers, "peer"), show_duration(*next));
             format!(
-                "tracker {}: {peers} peers; next announce in {next}",
+                "tracker {}: {peers}; next announce in {next}",
                 clean(&shown_url(url))
             )
         }

@@ -28,6 +28,7 @@ use serde_json::json;
 use crate::data::cores;
 use crate::events::Events;
 use crate::failure::{Code, Failure, disk_failure};
+use crate::invitation::Invitation;
 use crate::options::SeedGoal;
 use crate::peers::{self, Answer};
 use crate::progress::Progress;
@@ -51,6 +52,10 @@ pub struct Plan {
     /// Where we listen, if the peers may name us too.
     pub own: Option<SocketAddr>,
     pub goal: SeedGoal,
+    /// A seed ends when a peer has everything.
+    pub once: bool,
+    /// Told when the port is known.
+    pub invitation: Option<Invitation>,
     pub timeout: Option<Duration>,
     pub stall_timeout: Option<Duration>,
     /// Tell the whole story at `info`.
@@ -83,7 +88,7 @@ const LONELY_AFTER: Duration = Duration::from_secs(10);
 const NOTICES_A_TURN: usize = 1000;
 
 /// Takes every item as far as it goes. `failed` are sources that did not become items.
-pub fn run(plan: Plan, items: Vec<Item>, failed: Vec<Failure>) -> Result<(), Failure> {
+pub fn run(mut plan: Plan, items: Vec<Item>, failed: Vec<Failure>) -> Result<(), Failure> {
     let interrupt = Interrupt::install()?;
     let config = HostConfig {
         engine: plan.settings.engine.clone(),
@@ -96,7 +101,8 @@ pub fn run(plan: Plan, items: Vec<Item>, failed: Vec<Failure>) -> Result<(), Fai
     let id = crate::story::shown_id(host.peer_id().as_bytes());
     let line = format!("listening on {addr}, peer id {id}");
     let is_moved = matches!(plan.listen, Listen::Auto(port) if port != addr.port());
-    let is_seed = items.iter().any(|item| !item.is_download());
+    // An invitation says where we are.
+    let is_seed = plan.invitation.is_none() && items.iter().any(|item| !item.is_download());
     // Whoever is to name us to others must know the port.
     if plan.loud || is_moved || is_seed {
         tracing::info!(target: "dunlin", "{line}");
@@ -108,6 +114,9 @@ pub fn run(plan: Plan, items: Vec<Item>, failed: Vec<Failure>) -> Result<(), Fai
         None,
         || json!({ "addr": addr.to_string(), "peer_id": id }),
     )?;
+    if let Some(invitation) = plan.invitation.take() {
+        invitation.tell(addr.port(), plan.once, plan.quiet, &plan.events)?;
+    }
     let prefixed = items.len() > 1;
     let works: Vec<Work> = items
         .into_iter()
@@ -412,6 +421,11 @@ impl Transfer {
             work.story.tell(&self.plan.events, at, alert)?;
         }
         work.learn(alert);
+        if let (Alert::PeerCompleted { peer, .. }, false, true) =
+            (alert, work.item.is_download(), !self.plan.loud)
+        {
+            work.story.say_aloud(&format!("{peer} has everything"));
+        }
         if let Alert::Complete { summary, .. } = alert
             && work.item.is_download()
         {
@@ -477,6 +491,7 @@ impl Transfer {
         let is_settled = |work: &Work| match work.stage {
             Stage::Ended => true,
             Stage::Metadata { .. } | Stage::Preparing { .. } => false,
+            Stage::Running { .. } if self.plan.once => work.served.is_some(),
             Stage::Running { .. } => work
                 .complete
                 .is_some_and(|since| self.goal_is_reached(work, since)),
@@ -541,10 +556,13 @@ impl Transfer {
             End::Timeout => format!("not done after {}", after(self.plan.timeout)),
             End::Stalled => format!("no byte for {}", after(self.plan.stall_timeout)),
         };
-        if unfinished.is_empty() {
+        let mut states: Vec<String> = unfinished.iter().map(|work| work.state()).collect();
+        if self.plan.once {
+            states.push("nobody has everything yet".to_owned());
+        }
+        if states.is_empty() {
             return first_of(self.failed);
         }
-        let states: Vec<String> = unfinished.iter().map(|work| work.state()).collect();
         let failure = Failure::new(
             Code::Unfinished,
             format!(

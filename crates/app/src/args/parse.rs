@@ -54,12 +54,6 @@ fn one_line(error: &clap::Error) -> String {
 
 /// For a first word that is no command but looks like something to download.
 fn hint(word: &str) -> Option<Failure> {
-    if word == "share" {
-        return Some(Failure::usage(
-            "`dunlin share` is not built yet; until then: dunlin create FILE, \
-             then dunlin seed FILE.torrent",
-        ));
-    }
     let looks_like_source = word.ends_with(".torrent")
         || ["magnet:", "http://", "https://"]
             .iter()

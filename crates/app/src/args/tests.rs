@@ -44,7 +44,7 @@ fn what_is_not_built_is_absent_from_the_help() {
             .map(|sub| sub.render_long_help().to_string()),
     );
     for text in texts {
-        for word in ["dht", "pex", "lsd", "encryption", "share PATH", "hybrid"] {
+        for word in ["dht", "pex", "lsd", "encryption", "hybrid"] {
             assert!(!text.to_lowercase().contains(word), "{word} in {text}");
         }
     }
@@ -54,7 +54,6 @@ fn what_is_not_built_is_absent_from_the_help() {
 fn something_to_download_hints_at_get() {
     assert!(failure("dunlin thing.torrent").ends_with("dunlin get thing.torrent"));
     assert!(failure("dunlin magnet:?xt=urn:btih:0").contains("dunlin get magnet:"));
-    assert!(failure("dunlin share x").contains("not built yet"));
 }
 
 #[test]

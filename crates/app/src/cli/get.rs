@@ -28,6 +28,8 @@ fn get(args: &Get, mut context: Context, events: &Events) -> Result<(), Failure>
         listen: settings::listen(config),
         own: None,
         goal: config.get("share.seed", options::seed_goal),
+        once: false,
+        invitation: None,
         timeout: config.get_given("download.timeout", quantity::interval),
         stall_timeout: config.get_given("download.stall_timeout", quantity::interval),
         loud: false,

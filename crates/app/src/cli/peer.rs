@@ -65,6 +65,8 @@ fn peer(args: &Peer, mut context: Context, events: &Events) -> Result<(), Failur
             .config
             .get_given("share.seed", options::seed_goal)
             .unwrap_or(SeedGoal::Forever),
+        once: false,
+        invitation: None,
         timeout: None,
         stall_timeout: None,
         loud: true,

@@ -27,6 +27,8 @@ fn seed(args: &Seed, mut context: Context, events: &Events) -> Result<(), Failur
         listen: settings::listen(&context.config),
         own: None,
         goal: SeedGoal::Forever,
+        once: false,
+        invitation: None,
         timeout: None,
         stall_timeout: None,
         loud: false,

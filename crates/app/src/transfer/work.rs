@@ -10,11 +10,12 @@ use dunlin_engine::alert::Alert;
 use dunlin_engine::snapshot::{TorrentSnapshot, TorrentState};
 use dunlin_host::check::CheckProgress;
 use dunlin_host::shown_url;
+use dunlin_host::storage::PrepareMode;
 use serde_json::json;
 
 use crate::events::Events;
 use crate::failure::Failure;
-use crate::quantity::{percent, show_bytes, show_duration, show_rate};
+use crate::quantity::{count, percent, show_bytes, show_duration, show_rate};
 use crate::screen;
 use crate::story::Story;
 
@@ -122,7 +123,8 @@ impl Work {
     pub fn is_unfinished(&self) -> bool {
         match self.stage {
             Stage::Ended => false,
-            Stage::Metadata { .. } | Stage::Preparing { .. } => true,
+            Stage::Metadata { .. } => true,
+            Stage::Preparing { .. } => self.item.mode != PrepareMode::Seed { check: false },
             Stage::Running { .. } => self.item.is_download() && self.complete.is_none(),
         }
     }
@@ -261,8 +263,8 @@ impl Work {
         self.loneliness_told = true;
         let connected = self.snapshot.as_ref().map_or(0, |now| now.peers.len());
         let (code, line) = if is_link && connected > 0 {
-            let peers = if connected == 1 { "peer" } else { "peers" };
-            let line = format!("no metadata so far: connected to {connected} {peers}, none has it");
+            let peers = count(connected, "peer");
+            let line = format!("no metadata so far: connected to {peers}, none has it");
             ("no_metadata", line)
         } else {
             let line = format!("no peers so far: {}", self.why_lonely());
@@ -368,10 +370,10 @@ fn line(work: &Work) -> Option<String> {
         Some(_) | None => String::new(),
     };
     Some(format!(
-        "progress: {}; {} down, {} up, {} peers{eta}",
+        "progress: {}; {} down, {} up, {}{eta}",
         work.state(),
         show_rate(snapshot.down_rate),
         show_rate(snapshot.up_rate),
-        snapshot.peers.len(),
+        count(snapshot.peers.len(), "peer"),
     ))
 }

@@ -241,7 +241,7 @@ fn usage_errors_are_one_line_with_exit_code_2() {
         &["get", "x", "--tracker", "udp://127.0.0.1:1"],
         &["get", "x", "--peer", "nobody"],
         &["tracker", "--udp", "6969"],
-        &["share", "x"],
+        &["share"],
         &["demo", "--size", "0"],
     ] {
         let words: Vec<&dyn AsRef<std::ffi::OsStr>> = words

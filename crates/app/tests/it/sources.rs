@@ -49,9 +49,9 @@ fn all_sources_are_tried_and_the_first_failure_decides() {
         .expect(3);
     assert_eq!(done.stdout, "thing\n");
     for words in [
-        "error: none.torrent: no such file\n",
+        "error: none.torrent: no such file or folder",
         "page.torrent: this is HTML",
-        "error: 2 sources failed, the first: none.torrent: no such file\n",
+        "error: 2 sources failed, the first: none.torrent: no such file or folder",
     ] {
         assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
     }

@@ -152,11 +152,7 @@ impl Torrent {
             peer.interesting += 1;
         }
         if peer.has.is_full() {
-            shared.alert(Alert::PeerCompleted {
-                torrent: self.key,
-                peer: peer.addr,
-            });
-            self.on_became_seed(shared, now, key);
+            self.on_completed(shared, now, key);
         }
         self.update_interest(shared, key, now);
         self.request_from(shared, key, now);
@@ -204,10 +200,21 @@ impl Torrent {
             }
         }
         if peer.has.is_full() {
-            self.on_became_seed(shared, now, key);
+            self.on_completed(shared, now, key);
         }
         self.update_interest(shared, key, now);
         self.request_from(shared, key, now);
+    }
+
+    /// The peer got its last piece under our eyes.
+    fn on_completed(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {
+        if let Some(peer) = self.peers.get(&key) {
+            shared.alert(Alert::PeerCompleted {
+                torrent: self.key,
+                peer: peer.addr,
+            });
+        }
+        self.on_became_seed(shared, now, key);
     }
 
     fn on_became_seed(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {
