@@ -10,6 +10,7 @@ mod oracle;
 mod shown;
 mod sparse;
 mod swarm;
+mod trackers;
 mod transfers;
 mod trees;
 
