@@ -39,6 +39,8 @@ pub struct Candidate {
     pub unchoked_at: Option<Instant>,
     /// Bytes that we sent it since then.
     pub uploaded_since_unchoke: u64,
+    /// It is unchoked and takes nothing, for want of requests or because it does not read.
+    pub is_idle: bool,
 }
 
 /// What the preferred neighbours are chosen by.
@@ -158,8 +160,8 @@ impl Choker {
 
     /// A peer became interested between two rounds: it is unchoked at once while a slot is free, a
     /// preferred one or the optimistic one.
-    /// `unchoked_now` counts the torrent's unchoked peers, `slots` is as in
-    /// [`rechoke`](Self::rechoke).
+    /// `unchoked_now` counts the torrent's unchoked peers but for idle ones, which keep nobody from
+    /// being served; `slots` is as in [`rechoke`](Self::rechoke).
     ///
     /// A peer that flaps its interest gains nothing: losing interest frees its slot only at the
     /// next round.
@@ -249,7 +251,7 @@ impl Choker {
         }
         match candidate.unchoked_at {
             Some(since) if candidate.unchoked => {
-                let turn = if self.is_over(now.since(since), candidate) {
+                let turn = if candidate.is_idle || self.is_over(now.since(since), candidate) {
                     Turn::Over
                 } else {
                     Turn::GoingOn

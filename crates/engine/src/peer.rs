@@ -75,6 +75,8 @@ pub struct Peer {
     pub serving_bytes: u64,
     pub unchoked_at: Option<Instant>,
     pub uploaded_since_unchoke: u64,
+    /// When it last took a block, or had none to take.
+    pub took_at: Instant,
     /// Pieces that it may have while choked (BEP 6), each with the blocks granted so far.
     pub allowed_out: Vec<(PieceIndex, u16)>,
     pub unrequested_bytes: u64,
@@ -88,6 +90,12 @@ pub struct Peer {
     pub down: RateMeter,
     pub up: RateMeter,
 }
+
+/// An unchoked peer that wants something asks within a round trip.
+const IDLE_WITHOUT_REQUESTS: Duration = Duration::from_secs(2);
+
+/// A slow link takes a run of 256 KiB at 25 kB/s within this.
+const IDLE_WITHOUT_READING: Duration = Duration::from_secs(10);
 
 /// The most bytes of answers that the host holds for one peer: 250 ms of its rate, or this.
 const CREDIT_MIN: u64 = 256 * 1024;
@@ -135,6 +143,7 @@ impl Peer {
             serving_bytes: 0,
             unchoked_at: None,
             uploaded_since_unchoke: 0,
+            took_at: now,
             allowed_out: Vec::new(),
             unrequested_bytes: 0,
             requests_max: 250,
@@ -175,6 +184,20 @@ impl Peer {
         CREDIT_MIN
             .max(self.up.rate_over(now, 5) / 4)
             .saturating_sub(self.serving_bytes)
+    }
+
+    /// It is unchoked and takes nothing: it asks for nothing, or does not read what it asked for.
+    /// Blocks that wait for an upload limit are no idleness.
+    pub fn is_idle(&self, now: Instant) -> bool {
+        let Some(since) = self.unchoked_at.filter(|_| !self.am_choking) else {
+            return false;
+        };
+        let waits = now.since(self.took_at.max(since));
+        match (self.queue.is_empty(), self.serving.is_empty()) {
+            (true, true) => waits >= IDLE_WITHOUT_REQUESTS,
+            (false, true) => false,
+            (true | false, false) => waits >= IDLE_WITHOUT_READING,
+        }
     }
 
     pub fn on_block(&mut self, bytes: u32, config: &Config, now: Instant) {

@@ -242,6 +242,7 @@ impl Torrent {
     fn keep_house(&mut self, shared: &mut Shared, now: Instant) {
         self.stats.peak_rate = self.stats.peak_rate.max(self.stats.down.rate_over(now, 5));
         self.check_timeouts(shared, now);
+        self.admit_newcomers(shared, now);
         if matches!(
             self.state,
             TorrentState::Downloading | TorrentState::FetchingMetadata { .. }

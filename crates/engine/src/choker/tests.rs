@@ -39,6 +39,7 @@ fn swarm(mode: Mode, slots: usize, table: &str) -> Swarm {
                 unchoked,
                 unchoked_at: unchoked.then_some(now),
                 uploaded_since_unchoke: 0,
+                is_idle: false,
             }
         })
         .collect();
@@ -767,6 +768,7 @@ fn newcomer(peer: u64, now: Instant) -> Candidate {
         unchoked: false,
         unchoked_at: None,
         uploaded_since_unchoke: 0,
+        is_idle: false,
     }
 }
 

@@ -243,6 +243,54 @@ fn a_peer_that_floods_a_full_queue_is_closed() {
     assert!(asked > 2_000, "a full queue alone is no offence");
 }
 
+fn is_unchoked(rig: &mut Rig, peer: PeerKey) -> bool {
+    rig.sent(peer).contains(&Message::Unchoke)
+}
+
+#[test]
+fn peers_that_hold_slots_and_ask_for_nothing_keep_no_newcomer_waiting() {
+    let mut rig = Rig::seed(4, Config::default());
+    let idle: Vec<PeerKey> = (0..10).map(|_| rig.peer("")).collect();
+    for &peer in &idle {
+        rig.hear(peer, Message::Interested);
+    }
+    let unchoked = idle.iter().filter(|&&peer| is_unchoked(&mut rig, peer));
+    assert_eq!(unchoked.count(), 5);
+    rig.wait(7 * SECOND);
+    let newcomer = rig.peer("");
+    rig.hear(newcomer, Message::Interested);
+    assert!(is_unchoked(&mut rig, newcomer));
+}
+
+#[test]
+fn peers_that_hold_slots_and_do_not_read_give_way_after_a_round() {
+    let mut rig = Rig::seed(4, Config::default());
+    let deaf: Vec<PeerKey> = (0..5).map(|_| rig.peer("")).collect();
+    for &peer in &deaf {
+        rig.hear(peer, Message::Interested);
+        ask(&mut rig, peer, 0, 0);
+    }
+    let newcomer = rig.peer("");
+    rig.hear(newcomer, Message::Interested);
+    assert!(!is_unchoked(&mut rig, newcomer), "five slots are in use");
+    rig.wait(11 * SECOND);
+    assert!(is_unchoked(&mut rig, newcomer));
+}
+
+#[test]
+fn peers_that_wait_for_an_upload_limit_keep_their_slots() {
+    let mut rig = Rig::seed(4, limited(None, Some(1)));
+    let slow: Vec<PeerKey> = (0..5).map(|_| rig.peer("")).collect();
+    for &peer in &slow {
+        rig.hear(peer, Message::Interested);
+        ask(&mut rig, peer, 0, 0);
+    }
+    let newcomer = rig.peer("");
+    rig.hear(newcomer, Message::Interested);
+    rig.wait(9 * SECOND);
+    assert!(!is_unchoked(&mut rig, newcomer));
+}
+
 // Disks that fail and come back.
 
 #[test]

@@ -81,8 +81,6 @@ impl Torrent {
     }
 
     pub(super) fn on_interested(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {
-        let slots = self.slots(shared);
-        let unchoked = self.unchoked();
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
@@ -96,9 +94,33 @@ impl Torrent {
                 interested: true,
             });
         }
+        self.admit(shared, now, key);
+    }
+
+    /// Unchokes a peer between two rounds, if a slot is free.
+    fn admit(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {
+        let slots = self.slots(shared);
+        let is_used = |peer: &&Peer| !peer.am_choking && !peer.is_idle(now);
+        let used = self.peers.values().filter(is_used).count();
+        let Some(peer) = self.peers.get(&key) else {
+            return;
+        };
         let candidate = candidate(key, peer, now);
-        if let Some(choice) = self.choker.admit(now, &candidate, unchoked, slots) {
+        if let Some(choice) = self.choker.admit(now, &candidate, used, slots) {
             self.set_choking(shared, now, choice);
+        }
+    }
+
+    /// Slots whose peers take nothing serve newcomers meanwhile: whoever connects only to hold a
+    /// slot keeps nobody waiting for a round.
+    pub(super) fn admit_newcomers(&mut self, shared: &mut Shared, now: Instant) {
+        if !self.peers.values().any(|peer| peer.is_idle(now)) {
+            return;
+        }
+        let waits = |peer: &Peer| peer.peer_interested && peer.unchoked_at.is_none();
+        let newcomers = self.peers.iter().filter(|(_, peer)| waits(peer));
+        for key in newcomers.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.admit(shared, now, key);
         }
     }
 
@@ -212,6 +234,9 @@ impl Torrent {
         match served {
             Some(block) => {
                 peer.refused_requests = 0;
+                if peer.queue.is_empty() && peer.serving.is_empty() {
+                    peer.took_at = now;
+                }
                 peer.queue.push_back(block);
                 self.serve(shared, key, now);
             }
@@ -357,6 +382,7 @@ impl Torrent {
         } else {
             peer.up.add(now, u64::from(bytes));
             peer.uploaded_since_unchoke += u64::from(bytes);
+            peer.took_at = now;
             self.stats.uploaded += u64::from(bytes);
             self.stats.up.add(now, u64::from(bytes));
         }
@@ -410,6 +436,7 @@ fn candidate(key: PeerKey, peer: &Peer, now: Instant) -> Candidate {
         unchoked: !peer.am_choking,
         unchoked_at: peer.unchoked_at,
         uploaded_since_unchoke: peer.uploaded_since_unchoke,
+        is_idle: peer.is_idle(now),
     }
 }
 
