@@ -13,6 +13,7 @@ mod crowd;
 mod demo;
 mod errors;
 mod fixture;
+mod hostile;
 mod interop;
 mod keys;
 mod libtorrent;

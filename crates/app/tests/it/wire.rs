@@ -11,9 +11,18 @@ pub const BLOCK: u32 = 16 * 1024;
 
 pub const UNCHOKE: u8 = 1;
 pub const INTERESTED: u8 = 2;
+pub const NOT_INTERESTED: u8 = 3;
+pub const HAVE: u8 = 4;
 pub const BITFIELD: u8 = 5;
 pub const REQUEST: u8 = 6;
 pub const PIECE: u8 = 7;
+pub const CANCEL: u8 = 8;
+pub const EXTENDED: u8 = 20;
+
+/// BEP 10.
+pub const EXTENSIONS: [u8; 8] = [0, 0, 0, 0, 0, 0x10, 0, 0];
+/// BEP 6 and BEP 10.
+pub const FAST: [u8; 8] = [0, 0, 0, 0, 0, 0x10, 0, 0x04];
 
 /// A torrent, and every byte of it in memory.
 #[derive(Clone, Debug)]
@@ -194,6 +203,11 @@ impl Wire {
                 None => panic!("closed while message {id} was waited for"),
             }
         }
+    }
+
+    /// Waits until the other side hangs up.
+    pub fn wait_for_end(&mut self) {
+        while self.next().is_some() {}
     }
 
     /// `None` at the end; silence for longer than patience lasts fails the test.
