@@ -30,7 +30,7 @@ pub fn clean_json(document: &str) -> String {
 
 /// Controls, and what changes the direction or the line of what follows: a file called
 /// `photo_[U+202E]gpj.exe` looks like a picture.
-fn steers(c: char) -> bool {
+pub fn steers(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

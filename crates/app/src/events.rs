@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use dunlin_metainfo::InfoHash;
 use serde_json::{Value, json};
 
+use crate::clean::clean_json;
 use crate::failure::Failure;
 use crate::screen;
 
@@ -103,7 +104,7 @@ fn line(event: &str, t: f64, info_hash: Option<&InfoHash>, body: Value) -> Strin
         }
     }
     text.push('}');
-    text
+    clean_json(&text)
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use std::path::Path;
 
 use dunlin_engine::event::{DiskError, DiskErrorKind};
 
+use crate::clean::steers;
+
 /// The exit codes, the same for every command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Code {
@@ -65,12 +67,12 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Line breaks and control characters (file names may hold them) become spaces: one line.
+    /// Line breaks and whatever steers a terminal (file names may hold it) become spaces: one line.
     pub fn new(code: Code, message: impl fmt::Display) -> Self {
         let message = message
             .to_string()
             .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
+            .map(|c| if steers(c) { ' ' } else { c })
             .collect();
         Self { code, message }
     }
@@ -168,8 +170,8 @@ mod tests {
 
     #[test]
     fn a_failure_is_one_line_whatever_a_file_is_called() {
-        let failure = Failure::new(Code::Disk, "evil\nname\x1b[31m: gone");
-        assert_eq!(failure.message, "evil name [31m: gone");
+        let failure = Failure::new(Code::Disk, "evil\nname\x1b[31m\u{202e}: gone");
+        assert_eq!(failure.message, "evil name [31m : gone");
     }
 
     #[test]

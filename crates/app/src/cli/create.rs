@@ -7,7 +7,7 @@ use dunlin_metainfo::create::{Details, PieceLen};
 use serde_json::json;
 
 use crate::args::Create;
-use crate::clean::clean;
+use crate::clean::{clean, clean_json};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::quantity::{self, show_bytes};
@@ -61,7 +61,7 @@ pub fn run(args: Create, context: &Context) -> Result<(), Failure> {
     torrent_maker::write_new(&output, &made.bytes)?;
     let seconds = started.elapsed().as_secs_f64();
     if plan.args.json {
-        return screen::out(&document(&made, &piece_len, &output, seconds));
+        return screen::out(&clean_json(&document(&made, &piece_len, &output, seconds)));
     }
     let torrent = &made.torrent;
     say(&format!(

@@ -5,7 +5,7 @@ use dunlin_metainfo::Torrent;
 use serde_json::json;
 
 use crate::args::Verify;
-use crate::clean::clean;
+use crate::clean::{clean, clean_json};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::quantity::show_bytes;
@@ -32,7 +32,7 @@ pub fn run(args: &Verify, context: &Context) -> Result<(), Failure> {
     .map_err(|error| data::storage_failure(&torrent, &error))?;
     drop(progress);
     if args.json {
-        screen::out(&document(&torrent, &report))?;
+        screen::out(&clean_json(&document(&torrent, &report)))?;
     }
     if report.bad_pieces > 0 {
         return Err(data::incomplete(&torrent, &report));

@@ -4,6 +4,7 @@
 //! id, when a test ends.
 
 mod bad_input;
+mod hybrid;
 mod killed;
 mod matrix;
 mod oracle;

@@ -153,9 +153,11 @@ fn a_file_yields_to_a_folder_of_its_name() {
 }
 
 #[test]
-fn names_that_differ_by_case_are_two_files_on_linux() {
+fn names_that_differ_by_case_or_normalisation_are_two_files_on_linux() {
     if cfg!(target_os = "linux") {
         assert_eq!(resolve(&["README", "readme"]), ["README", "readme"]);
+        // The same letter in one character (NFC) and in two (NFD).
+        assert_eq!(resolve(&["\u{e9}", "e\u{301}"]), ["\u{e9}", "e\u{301}"]);
     }
 }
 

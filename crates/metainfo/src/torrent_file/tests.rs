@@ -274,6 +274,19 @@ fn colliding_files_are_renamed() {
 }
 
 #[test]
+fn nothing_lies_below_a_link() {
+    let link = Bencode::dict([
+        ("path", list(&["b"])),
+        ("attr", "l".into()),
+        ("symlink path", list(&["x"])),
+    ]);
+    let files = vec![link, file(&["b", "c"], 32_767)];
+    let torrent = parse(several(files)).unwrap();
+    assert_eq!(paths(&torrent), ["dir/b.1", "dir/b/c"]);
+    assert!(torrent.files[0].attributes.symlink.is_some());
+}
+
+#[test]
 fn wrong_file_types_are_named() {
     let cases: [(&[u8], &str); 9] = [
         (b"", "an empty file"),

@@ -97,6 +97,16 @@ fn hostile(fields: &str) -> Vec<u8> {
     bytes
 }
 
+/// Stands for a digest.
+const ROOT: &str = "abcdefghijklmnopqrstuvwxyz012345";
+
+/// A v2 torrent of one file, with more fields before `meta version` and at the end.
+fn version_2(len: u64, piece_len: u64, before: &str, end: &str) -> Vec<u8> {
+    let tree = format!("d1:xd0:d6:lengthi{len}e11:pieces root32:{ROOT}eee");
+    let rest = format!("12:meta versioni2e4:name1:x12:piece lengthi{piece_len}e{end}");
+    format!("d4:infod9:file tree{tree}{before}{rest}ee").into_bytes()
+}
+
 fn bad_torrents() -> BTreeMap<&'static str, Vec<u8>> {
     let one_file = "6:lengthi5e4:name1:x";
     let good = hostile(one_file);
@@ -137,9 +147,24 @@ fn bad_torrents() -> BTreeMap<&'static str, Vec<u8>> {
             hostile("5:filesld6:lengthi5e4:pathleee4:name1:x"),
         ),
         (
-            "v2 only",
+            "v2 without a tree",
             text("d4:infod12:meta versioni2e4:name1:x12:piece lengthi16384eee"),
         ),
+        ("v2 with odd pieces", version_2(5, 16_385, "", "")),
+        ("v2 of a later version", {
+            let bytes = String::from_utf8(version_2(5, 16_384, "", "")).expect("it is ASCII");
+            bytes.replace("versioni2e", "versioni3e").into_bytes()
+        }),
+        (
+            "halves that disagree",
+            version_2(6, 16_384, "6:lengthi5e", "6:pieces20:aaaaabbbbbcccccddddd"),
+        ),
+        ("a wrong piece layer", {
+            let mut bytes = version_2(40_000, 16_384, "", "");
+            bytes.pop();
+            bytes.extend(format!("12:piece layersd32:{ROOT}96:{}ee", ROOT.repeat(3)).bytes());
+            bytes
+        }),
     ])
 }
 
@@ -153,6 +178,7 @@ fn what_is_no_torrent_is_refused_by_every_command() {
             vec!["get", path, "-d", "target", "--timeout", "5s"],
             vec!["seed", path, "source"],
             vec!["show", path],
+            vec!["link", path],
             vec!["verify", path, "source"],
         ] {
             println!("{words:?}");
@@ -252,4 +278,29 @@ fn a_peer_that_sends_garbage_is_closed_and_forgotten() {
     assert_same(&case.source, &case.target);
     assert!(served.join().unwrap(), "the liar was not closed");
     seed.interrupt().expect(0);
+}
+
+#[test]
+fn what_a_tracker_says_cannot_steer_the_terminal() {
+    const EVIL: &str = "no\x1b[2J\u{9b}31m\u{202e}<script>";
+    let case = Case::new();
+    let tracker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/announce", tracker.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut asked in tracker.incoming().flatten() {
+            let body = format!("d14:failure reason{}:{EVIL}e", EVIL.len());
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            let _ = asked.read(&mut [0; 4096]);
+            let _ = asked.write_all((head + &body).as_bytes());
+        }
+    });
+    let done = case.get(&[&"--tracker", &url, &"-v", &"--timeout", &"2s"]);
+    let done = done.expect(7);
+    assert!(done.stderr.contains("<script>"), "{}", done.stderr);
+    let warning = done.last_event("warning")["message"].to_string();
+    assert!(warning.contains("<script>"), "{warning}");
+    let steers = |c: char| c != '\n' && c.is_control() || c == '\u{202e}';
+    for said in [&done.stdout, &done.stderr] {
+        assert!(!said.contains(steers), "{said:?}");
+    }
 }

@@ -211,6 +211,12 @@ fn a_hybrid_is_read_as_libtorrent_made_it() {
         torrent.info_hash_v2.unwrap().to_string(),
         "0095391e5e6017a5fe6830b04892c247169f92fe17ccc70db39a53699bd5cdee"
     );
+    // Peers send no piece layers.
+    let bare = Torrent::from_info(&torrent.info).unwrap();
+    assert_eq!(
+        (bare.info_hash_v2, &bare.files),
+        (torrent.info_hash_v2, &torrent.files)
+    );
     let has_root: Vec<bool> = torrent
         .files
         .iter()
