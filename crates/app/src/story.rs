@@ -87,36 +87,22 @@ impl Story {
                 );
                 return self.trouble(events, url, line.clone(), &line);
             }
-            Alert::PieceFailed { piece, from, .. } => {
-                let from = list(from);
-                let line = format!(
-                    "piece {piece} failed its hash and is fetched again; it came from {from}"
-                );
-                return self.warn(events, "piece_failed", &line);
-            }
-            Alert::PeerBanned { peer, piece, .. } => {
-                let line = format!("{peer} is banned: it sent wrong data for piece {piece}");
-                return self.warn(events, "peer_banned", &line);
-            }
-            Alert::MetadataFailed { from, banned, .. } => {
-                let from = list(from);
-                let line = if *banned {
-                    format!("{from} is banned: it sent wrong metadata")
-                } else {
-                    format!("the metadata from {from} is wrong and is fetched again")
-                };
-                return self.warn(events, "metadata_failed", &line);
-            }
             Alert::Connected { .. }
             | Alert::DialFailed { .. }
             | Alert::PieceDone { .. }
+            | Alert::PieceFailed { .. }
+            | Alert::PeerBanned { .. }
             | Alert::MetadataDone { .. }
+            | Alert::MetadataFailed { .. }
             | Alert::Preferred { .. }
             | Alert::Choke { .. }
             | Alert::PeerCompleted { .. }
             | Alert::FileCompleted { .. }
             | Alert::Complete { .. }
             | Alert::DiskFailed { .. } => {}
+        }
+        if let Some((code, line)) = misdeed(alert) {
+            return self.warn(events, code, &line);
         }
         if let Some(line) = line(alert) {
             self.say(&line);
@@ -159,6 +145,29 @@ impl Story {
             return events.warning(Some(&self.info_hash), "tracker", line);
         }
         self.warn(events, "tracker", line)
+    }
+}
+
+/// Code and line of what a peer did wrong.
+fn misdeed(alert: &Alert) -> Option<(&'static str, String)> {
+    if let Alert::PieceFailed { piece, from, .. } = alert {
+        let from = list(from);
+        let line =
+            format!("piece {piece} failed its hash and is fetched again; it came from {from}");
+        Some(("piece_failed", line))
+    } else if let Alert::PeerBanned { peer, piece, .. } = alert {
+        let line = format!("{peer} is banned: it sent wrong data for piece {piece}");
+        Some(("peer_banned", line))
+    } else if let Alert::MetadataFailed { from, banned, .. } = alert {
+        let from = list(from);
+        let line = if *banned {
+            format!("{from} is banned: it sent wrong metadata")
+        } else {
+            format!("the metadata from {from} is wrong and is fetched again")
+        };
+        Some(("metadata_failed", line))
+    } else {
+        None
     }
 }
 
@@ -208,13 +217,7 @@ fn line(alert: &Alert) -> Option<String> {
             choked,
             reason,
             ..
-        } => match (by, choked, reason) {
-            (Side::Us, false, ChokeReason::Optimistic) => format!("optimistic unchoke: {peer}"),
-            (Side::Us, true, reason) => format!("we choked {peer}: {reason}"),
-            (Side::Us, false, reason) => format!("we unchoked {peer}: {reason}"),
-            (Side::Peer, true, _) => format!("{peer} choked us"),
-            (Side::Peer, false, _) => format!("{peer} unchoked us"),
-        },
+        } => choke_line(*peer, *by, *choked, *reason),
         Alert::Announced {
             url, peers, next, ..
         } => {
@@ -289,13 +292,8 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
             reason,
             ..
         } => {
-            let by = match by {
-                Side::Us => "us",
-                Side::Peer => "peer",
-            };
-            let (peer, reason) = (peer.to_string(), reason.to_string());
             let name = if *choked { "choked" } else { "unchoked" };
-            (name, json!({ "peer": peer, "by": by, "reason": reason }))
+            (name, choke(*peer, *by, *reason))
         }
         Alert::PeerCompleted { peer, .. } => {
             ("peer_completed", json!({ "peer": peer.to_string() }))
@@ -313,6 +311,16 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
         | Alert::TrackerWarning { .. }
         | Alert::DiskFailed { .. } => return None,
     })
+}
+
+fn choke_line(peer: PeerAddr, by: Side, choked: bool, reason: ChokeReason) -> String {
+    match (by, choked, reason) {
+        (Side::Us, false, ChokeReason::Optimistic) => format!("optimistic unchoke: {peer}"),
+        (Side::Us, true, reason) => format!("we choked {peer}: {reason}"),
+        (Side::Us, false, reason) => format!("we unchoked {peer}: {reason}"),
+        (Side::Peer, true, _) => format!("{peer} choked us"),
+        (Side::Peer, false, _) => format!("{peer} unchoked us"),
+    }
 }
 
 /// When a tracker that failed is asked again, or that another one is.
@@ -350,6 +358,15 @@ fn preferred(peers: &[(PeerAddr, u64)], optimistic: Option<PeerAddr>, interested
         .collect();
     let optimistic = optimistic.map(|peer| peer.to_string());
     json!({ "peers": peers, "optimistic": optimistic, "interested": interested })
+}
+
+/// The body of a `choked` or `unchoked` event.
+fn choke(peer: PeerAddr, by: Side, reason: ChokeReason) -> Value {
+    let by = match by {
+        Side::Us => "us",
+        Side::Peer => "peer",
+    };
+    json!({ "peer": peer.to_string(), "by": by, "reason": reason.to_string() })
 }
 
 /// The body of a `complete` event.

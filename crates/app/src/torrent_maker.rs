@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use dunlin_host::check::{CheckProgress, hash_files};
 use dunlin_metainfo::Torrent;
@@ -48,11 +49,31 @@ pub fn make(
     let paths = tree.paths();
     let lens: Vec<u64> = tree.content.files().iter().map(|file| file.len).collect();
     let threads = threads.unwrap_or_else(data::cores);
+    let before = changed_at(&paths)?;
     let digests = hash_files(&paths, &lens, piece_len.len, threads, progress, cancel)
         .map_err(data::check_failure)?;
+    // A size that changed is noticed already.
+    let after = changed_at(&paths)?;
+    if let Some(at) = (0..paths.len()).find(|&at| before.get(at) != after.get(at)) {
+        let path = paths[at].display();
+        return Err(Failure::new(
+            Code::Disk,
+            format!("{path}: changed while it was read; wait until nobody writes to it"),
+        ));
+    }
     let (bytes, torrent) = build(&tree.content, piece_len, &digests, details)
         .map_err(|error| Failure::new(Code::BadInput, error))?;
     Ok(Made { bytes, torrent })
+}
+
+/// When each file was written to last.
+fn changed_at(paths: &[PathBuf]) -> Result<Vec<SystemTime>, Failure> {
+    let time = |path: &PathBuf| {
+        let meta = fs::metadata(path);
+        meta.and_then(|meta| meta.modified())
+            .map_err(|error| Failure::io(path, &error))
+    };
+    paths.iter().map(time).collect()
 }
 
 /// Writes a file that must not exist yet. It appears under its name only when it is whole.

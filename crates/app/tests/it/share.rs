@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 
 use crate::fixture::{Running, Sandbox, Words, assert_same, names, wait};
 
@@ -178,4 +179,59 @@ fn what_cannot_be_shared_is_said_in_one_line() {
     let told = share.wait_for("sharing");
     assert!(text(&told, "url").ends_with("/inside.torrent"));
     share.interrupt().expect(0);
+}
+
+#[test]
+fn odd_names_and_links_to_files_arrive_as_what_they_show() {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.dir("real \u{1f426}");
+    for name in [
+        "a\nb",
+        "c:d\\e",
+        " blank ",
+        "dot.",
+        "#?&=%41",
+        "日本/…",
+        "'quote\"",
+        "-o",
+    ] {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, name).unwrap();
+    }
+    fs::write(sandbox.path("elsewhere"), "the text").unwrap();
+    symlink("../elsewhere", folder.join("link")).unwrap();
+    symlink(&folder, sandbox.path("linked folder")).unwrap();
+    for name in ["real \u{1f426}", "linked folder"] {
+        let path = sandbox.path(name);
+        let (mut share, told) = share(&sandbox, &[&path, &"--http", &LOOPBACK]);
+        let out = sandbox.path("out");
+        let words: [&dyn AsRef<std::ffi::OsStr>; 5] =
+            [&text(&told, "url"), &"--dir", &out, &"--listen", &LOOPBACK];
+        sandbox.run("get", &words).expect(0);
+        assert_same(&path, &out.join(name));
+        assert!(
+            out.join(name)
+                .join("link")
+                .symlink_metadata()
+                .unwrap()
+                .is_file()
+        );
+        share.interrupt().expect(0);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named_before_anybody_is_invited() {
+    use std::os::unix::fs::PermissionsExt;
+    let sandbox = Sandbox::new();
+    sandbox.random("tree/a", 1000, 1);
+    let secret = sandbox.random("tree/secret", 1000, 1);
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0)).unwrap();
+    if fs::read(&secret).is_ok() {
+        return; // Root reads everything.
+    }
+    let done = sandbox.run("share", &[&sandbox.path("tree")]).expect(5);
+    assert!(done.error().contains("tree/secret: "), "{}", done.stderr);
+    assert_eq!(done.stdout, "");
 }

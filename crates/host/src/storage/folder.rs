@@ -4,6 +4,9 @@
 //! link is followed on the way or at the end: whatever stands in the folder, no file outside it is
 //! opened, made, renamed or removed. The folder itself may be reached through a link: it is the
 //! user's choice.
+//!
+//! A folder that is only read, for data that the user shares, follows the links in it: what they
+//! show is what was hashed. Even there nothing is made, written or renamed through a link.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -55,20 +58,38 @@ enum Missing {
     Make,
 }
 
+/// Symbolic links below the folder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Links {
+    Refuse,
+    Follow,
+}
+
 #[derive(Debug)]
 pub(crate) struct Folder {
     fd: OwnedFd,
     path: PathBuf,
+    links: Links,
 }
 
 impl Folder {
     pub(crate) fn open(path: &Path) -> Result<Self, DiskError> {
+        Self::open_with(path, Links::Refuse)
+    }
+
+    /// For data that is only read.
+    pub(crate) fn open_to_read(path: &Path) -> Result<Self, DiskError> {
+        Self::open_with(path, Links::Follow)
+    }
+
+    fn open_with(path: &Path, links: Links) -> Result<Self, DiskError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::openat(fs::CWD, path, flags, Mode::empty())
             .map_err(|errno| disk_error(path, &errno.into()))?;
         Ok(Self {
             fd,
             path: path.to_path_buf(),
+            links,
         })
     }
 
@@ -82,10 +103,15 @@ impl Folder {
         self.path.join(relative)
     }
 
-    /// What stands at this name; links are seen, not followed. `None` if nothing does.
+    /// What stands at this name; links are seen, not followed, unless the folder is only read.
+    /// `None` if nothing does.
     pub(crate) fn look(&self, relative: &Path) -> Result<Option<Found>, DiskError> {
+        let flags = match self.links {
+            Links::Refuse => AtFlags::SYMLINK_NOFOLLOW,
+            Links::Follow => AtFlags::empty(),
+        };
         let found = self.parent(relative, Missing::Fail).and_then(|parent| {
-            fs::statat(&parent.dir, parent.name, AtFlags::SYMLINK_NOFOLLOW)
+            fs::statat(&parent.dir, parent.name, flags)
                 .map_err(|errno| Failure::new(relative, errno))
         });
         match found {
@@ -97,9 +123,10 @@ impl Folder {
 
     /// Opens a regular file that exists.
     pub(crate) fn open_file(&self, relative: &Path, access: Access) -> Result<File, DiskError> {
-        let access = match access {
-            Access::Read => OFlags::RDONLY,
-            Access::ReadWrite => OFlags::RDWR,
+        let access = match (access, self.links) {
+            (Access::Read, Links::Follow) => OFlags::RDONLY,
+            (Access::Read, Links::Refuse) => OFlags::RDONLY | OFlags::NOFOLLOW,
+            (Access::ReadWrite, _) => OFlags::RDWR | OFlags::NOFOLLOW,
         };
         // NONBLOCK: opening a pipe that somebody put there must not wait for its other end.
         let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -113,13 +140,14 @@ impl Folder {
 
     /// Makes a file, and the folders that it needs. An existing one is an error.
     pub(crate) fn create_file(&self, relative: &Path, mode: Mode) -> Result<File, DiskError> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         self.open_at(relative, flags, Missing::Make, mode)
     }
 
     /// Opens a file, made if it is not there.
     pub(crate) fn open_or_create(&self, relative: &Path) -> Result<File, DiskError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = flags | OFlags::NOFOLLOW;
         self.open_at(relative, flags, Missing::Fail, FILE_MODE)
     }
 
@@ -134,7 +162,7 @@ impl Folder {
 
     /// Opens a file or folder only to lock it.
     pub(crate) fn open_any(&self, relative: &Path) -> Result<File, DiskError> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
         self.open_at(relative, flags, Missing::Fail, Mode::empty())
     }
 
@@ -200,7 +228,7 @@ impl Folder {
     ) -> Result<File, DiskError> {
         self.parent(relative, missing)
             .and_then(|parent| {
-                let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags = flags | OFlags::CLOEXEC;
                 fs::openat(&parent.dir, parent.name, flags, mode)
                     .map_err(|errno| Failure::new(relative, errno))
             })
@@ -222,9 +250,30 @@ impl Folder {
                 return Ok(Parent { dir, name });
             }
             walked.push(name);
-            dir = enter(&dir, name, missing).map_err(|errno| Failure::new(&walked, errno))?;
+            dir = self
+                .enter(&dir, name, missing)
+                .map_err(|errno| Failure::new(&walked, errno))?;
         }
         Err(Failure::new(relative, Errno::INVAL))
+    }
+
+    fn enter(&self, dir: &Dir<'_>, name: &OsStr, missing: Missing) -> Result<Dir<'static>, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = match (self.links, missing) {
+            (Links::Follow, Missing::Fail) => flags,
+            (Links::Refuse, _) | (_, Missing::Make) => flags | OFlags::NOFOLLOW,
+        };
+        let open = || fs::openat(dir, name, flags, Mode::empty()).map(Dir::Below);
+        match (open(), missing) {
+            (Err(Errno::NOENT), Missing::Make) => {
+                match fs::mkdirat(dir, name, EXECUTABLE_MODE) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(errno),
+                }
+                open()
+            }
+            (opened, Missing::Make | Missing::Fail) => opened,
+        }
     }
 }
 
@@ -301,21 +350,6 @@ impl Failure {
             },
             errno => disk_error(&path, &errno.into()),
         }
-    }
-}
-
-fn enter(dir: &Dir<'_>, name: &OsStr, missing: Missing) -> Result<Dir<'static>, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = || fs::openat(dir, name, flags, Mode::empty()).map(Dir::Below);
-    match (open(), missing) {
-        (Err(Errno::NOENT), Missing::Make) => {
-            match fs::mkdirat(dir, name, EXECUTABLE_MODE) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno),
-            }
-            open()
-        }
-        (opened, Missing::Make | Missing::Fail) => opened,
     }
 }
 
@@ -410,6 +444,24 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_is_only_read_follows_links_and_still_writes_through_none() {
+        let (temp, folder, outside) = folders();
+        symlink(&outside, folder.full_path(Path::new("sub"))).unwrap();
+        symlink(outside.join("secret"), folder.full_path(Path::new("file"))).unwrap();
+        let folder = Folder::open_to_read(&temp.path().join("in")).unwrap();
+        for name in ["sub/secret", "file"] {
+            let name = Path::new(name);
+            assert!(folder.look(name).unwrap().unwrap().is_file);
+            folder.open_file(name, Access::Read).unwrap();
+        }
+        let file = Path::new("file");
+        assert!(folder.open_file(file, Access::ReadWrite).is_err());
+        assert!(folder.open_or_create(file).is_err());
+        assert!(folder.create_file(Path::new("sub/new"), FILE_MODE).is_err());
+        assert_eq!(entries(&outside), ["secret"]);
+    }
+
+    #[test]
     fn a_link_to_a_file_is_not_opened_and_not_written_through() {
         let (_temp, folder, outside) = folders();
         let name = Path::new("file");
@@ -446,7 +498,7 @@ mod tests {
         std::fs::write(folder.full_path(from), "new").unwrap();
         std::fs::write(folder.full_path(to), "old").unwrap();
         let error = folder.rename(from, to, Existing::Keep).unwrap_err();
-        assert_eq!(error.kind, dunlin_engine::event::DiskErrorKind::Exists);
+        assert_eq!(error.kind, DiskErrorKind::Exists);
         assert_eq!(error.path, folder.full_path(to));
         assert_eq!(std::fs::read(folder.full_path(to)).unwrap(), b"old");
         folder.rename(from, to, Existing::Replace).unwrap();

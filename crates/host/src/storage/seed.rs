@@ -19,7 +19,7 @@ pub(super) fn prepare(
     verify: bool,
     mut checking: Checking<'_>,
 ) -> Result<Prepared, StorageError> {
-    let folder = Folder::open(dir)?;
+    let folder = Folder::open_to_read(dir)?;
     let mut files = Vec::with_capacity(content.files.len());
     for file in 0..content.files.len() {
         files.push(Mutex::new(find(&content, &folder, file)?));
@@ -63,7 +63,7 @@ pub(super) fn verify(
     dir: &Path,
     mut checking: Checking<'_>,
 ) -> Result<CheckReport, StorageError> {
-    let folder = Folder::open(dir)?;
+    let folder = Folder::open_to_read(dir)?;
     let mut names = Vec::with_capacity(content.files.len());
     for spec in &content.files {
         let is_there = |path: &Path| -> Result<bool, StorageError> {
