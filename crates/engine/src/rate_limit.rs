@@ -5,9 +5,12 @@
 //! times the limit and the mean is exact. Pacing itself happens elsewhere: uploads pace `Serve`,
 //! downloads pace requests.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dunlin_proto::time::Instant;
+
+use crate::event::TorrentKey;
 
 /// A token bucket. One token is one byte.
 #[derive(Clone, Debug)]
@@ -99,6 +102,72 @@ impl RateLimiter {
     }
 }
 
+/// Who of several torrents may take from the bucket that they share.
+///
+/// Tokens come one after the other, and whoever looks first would have them all. So a torrent may
+/// be ahead of those that wait by a little only. Whoever waits has a timer, and then either takes
+/// something or waits no more: nobody is held up by one that wants nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Turns {
+    taken: BTreeMap<TorrentKey, Turn>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    /// Bytes, counted from those of the others when it joined.
+    bytes: u64,
+    waits: bool,
+}
+
+impl Turns {
+    /// Bytes that the torrent may take before it is the turn of others.
+    pub fn room(&self, torrent: TorrentKey, limiter: &RateLimiter) -> u64 {
+        let Some(limit) = limiter.limit() else {
+            return u64::MAX;
+        };
+        let Some(least) = self.least_of_others(torrent) else {
+            return u64::MAX;
+        };
+        let own = self.taken.get(&torrent).map_or(least, |turn| turn.bytes);
+        // A sixty-fourth of a second: timers come seldom enough for that.
+        let lead = (limit / 64).max(LEAD_MIN);
+        (least + lead).saturating_sub(own)
+    }
+
+    /// It would take more if there were more.
+    pub fn wait(&mut self, torrent: TorrentKey) {
+        self.join(torrent).waits = true;
+    }
+
+    /// It is about to take what it can.
+    pub fn go(&mut self, torrent: TorrentKey) {
+        if let Some(turn) = self.taken.get_mut(&torrent) {
+            turn.waits = false;
+        }
+        if self.taken.values().all(|turn| !turn.waits) {
+            self.taken.clear();
+        }
+    }
+
+    pub fn take(&mut self, torrent: TorrentKey, bytes: u64) {
+        if self.least_of_others(torrent).is_some() {
+            self.join(torrent).bytes += bytes;
+        }
+    }
+
+    fn join(&mut self, torrent: TorrentKey) -> &mut Turn {
+        let bytes = self.least_of_others(torrent).unwrap_or(0);
+        let waits = false;
+        self.taken.entry(torrent).or_insert(Turn { bytes, waits })
+    }
+
+    fn least_of_others(&self, torrent: TorrentKey) -> Option<u64> {
+        let others = self.taken.iter().filter(|(key, _)| **key != torrent);
+        let waiting = others.filter(|(_, turn)| turn.waits);
+        waiting.map(|(_, turn)| turn.bytes).min()
+    }
+}
+
 /// Bytes that may go now under each of `levels`.
 pub fn available_of(now: Instant, levels: &mut [&mut RateLimiter]) -> u64 {
     levels
@@ -115,6 +184,13 @@ pub fn take_of(levels: &mut [&mut RateLimiter], bytes: u64) {
     }
 }
 
+/// `bytes` that were taken under each of `levels` will not go.
+pub fn refund_of(levels: [&mut RateLimiter; 2], bytes: u64) {
+    for level in levels {
+        level.refund(bytes);
+    }
+}
+
 /// When `want` bytes may go under each of `levels`. `None` when all are unlimited.
 pub fn next_at_of(levels: &[&RateLimiter], want: u64) -> Option<Instant> {
     levels.iter().filter_map(|level| level.next_at(want)).max()
@@ -122,6 +198,12 @@ pub fn next_at_of(levels: &[&RateLimiter], want: u64) -> Option<Instant> {
 
 /// A block and its `piece` header (BEP 3): the least that can go.
 pub const BLOCK_AND_HEADER: u64 = 16 * 1024 + 13;
+
+/// A torrent may always be ahead by so many bytes.
+const LEAD_MIN: u64 = 4 * BLOCK_AND_HEADER;
+
+/// How soon to look again when it is the turn of others.
+pub const TURN: Duration = Duration::from_millis(1);
 
 const MILLION: i128 = 1_000_000;
 

@@ -14,7 +14,7 @@ use crate::command::{AddTorrent, Command};
 use crate::config::Config;
 use crate::event::{Action, Event, PeerKey, PeerSource, TorrentKey};
 use crate::external::External;
-use crate::rate_limit::RateLimiter;
+use crate::rate_limit::{RateLimiter, Turns};
 use crate::reason::{CloseReason, RefuseReason};
 use crate::resume::Resume;
 use crate::snapshot::TorrentSnapshot;
@@ -45,6 +45,8 @@ impl Session {
                 actions: VecDeque::new(),
                 down: RateLimiter::new(down, now),
                 up: RateLimiter::new(up, now),
+                down_turns: Turns::default(),
+                up_turns: Turns::default(),
                 buffered: 0,
                 next_job: 0,
                 unchoked: 0,
@@ -442,6 +444,8 @@ impl Session {
     reason = "a test looks for one action among many"
 )]
 mod hardship;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 #[expect(
     clippy::wildcard_enum_match_arm,

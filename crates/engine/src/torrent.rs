@@ -27,7 +27,7 @@ use crate::external::{External, Voter};
 use crate::peer::Peer;
 use crate::peer_list::PeerList;
 use crate::picker::Picker;
-use crate::rate_limit::RateLimiter;
+use crate::rate_limit::{RateLimiter, Turns};
 use crate::reason::CloseReason;
 use crate::snapshot::{PeerSnapshot, TorrentSnapshot, TorrentState};
 use crate::stats::RateMeter;
@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) actions: VecDeque<Action>,
     pub(crate) down: RateLimiter,
     pub(crate) up: RateLimiter,
+    pub(crate) down_turns: Turns,
+    pub(crate) up_turns: Turns,
     /// Bytes requested, or received and not yet written: bounded by `buffer_bytes_max`.
     pub(crate) buffered: u64,
     pub(crate) next_job: u64,
@@ -267,6 +269,8 @@ impl Torrent {
             return;
         }
         self.stop_deadline = Some(now + STOP_TIMEOUT);
+        shared.down_turns.go(self.key);
+        shared.up_turns.go(self.key);
         for key in self.peers.keys().copied().collect::<Vec<_>>() {
             self.close(shared, key, CloseReason::TorrentStopped, now);
         }

@@ -221,6 +221,31 @@ fn the_narrowest_level_decides() {
     assert_eq!(next_at_of(&[&wide], 1), None);
 }
 
+#[test]
+fn whoever_is_ahead_of_those_that_wait_is_stopped_and_nobody_else() {
+    let limiter = RateLimiter::new(Some(1_000_000), Instant::START);
+    let [first, second] = [TorrentKey(1), TorrentKey(2)];
+    let mut turns = Turns::default();
+    assert_eq!(turns.room(first, &limiter), u64::MAX);
+    turns.wait(second);
+    let lead = turns.room(first, &limiter);
+    assert_eq!(lead, LEAD_MIN);
+    turns.take(first, lead);
+    assert_eq!(turns.room(first, &limiter), 0);
+    // It waits too, and the other one takes as much.
+    turns.wait(first);
+    turns.go(second);
+    turns.take(second, lead);
+    turns.wait(second);
+    assert_eq!(turns.room(first, &limiter), LEAD_MIN);
+    // The other one wants nothing more.
+    turns.go(second);
+    assert_eq!(turns.room(first, &limiter), u64::MAX);
+    let unlimited = RateLimiter::new(None, Instant::START);
+    turns.wait(second);
+    assert_eq!(turns.room(first, &unlimited), u64::MAX);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),

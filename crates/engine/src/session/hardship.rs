@@ -19,7 +19,7 @@ use crate::snapshot::TorrentState;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn limited(down: Option<u64>, up: Option<u64>) -> Config {
+pub(super) fn limited(down: Option<u64>, up: Option<u64>) -> Config {
     Config {
         limits: RateLimits { down, up },
         ..Config::default()
@@ -31,7 +31,7 @@ fn set_session_limits(rig: &mut Rig, down: Option<u64>, up: Option<u64>) {
     rig.tell(Event::Command(Command::SetSessionLimits { limits }));
 }
 
-fn ask(rig: &mut Rig, peer: PeerKey, piece: u32, index: u32) {
+pub(super) fn ask(rig: &mut Rig, peer: PeerKey, piece: u32, index: u32) {
     let request = Request {
         piece,
         begin: index * BLOCK,
@@ -497,7 +497,7 @@ fn a_peer_is_dialled_after_its_back_off_whatever_else_happens_then() {
 }
 
 /// Blocks that each of two torrents gets in 20 s from a peer of its own.
-fn shares_of_two(config: Config, disk_is_honest: bool) -> [usize; 2] {
+pub(super) fn shares_of_two(config: Config, disk_is_honest: bool) -> [usize; 2] {
     let mut rig = Rig::new(200, config);
     let everything = "x".repeat(200);
     let first = rig.peer(&everything);
@@ -522,26 +522,6 @@ fn shares_of_two(config: Config, disk_is_honest: bool) -> [usize; 2] {
         }
     }
     blocks
-}
-
-#[test]
-fn two_torrents_share_the_download_limit() {
-    let limits = RateLimits {
-        down: Some(400_000),
-        up: None,
-    };
-    let [first, second] = shares_of_two(
-        Config {
-            limits,
-            ..Config::default()
-        },
-        true,
-    );
-    assert!(first + second > 400, "{first} and {second} blocks");
-    assert!(
-        first.min(second) * 5 >= first + second,
-        "{first} and {second} blocks"
-    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::alert::Alert;
 use crate::event::{Action, DiskOp, DiskResult, JobId, PeerKey};
 use crate::peer::{Asked, REFUSAL_BACKOFF};
 use crate::picker::{Arrival, Asker};
-use crate::rate_limit::{available_of, next_at_of, take_of};
+use crate::rate_limit::{TURN, available_of, next_at_of, refund_of, take_of};
 use crate::reason::CloseReason;
 use crate::snapshot::TorrentState;
 
@@ -27,6 +27,7 @@ impl Torrent {
     /// Asks every peer that has room, beginning after the one that was asked last when something
     /// ran out: nobody is favoured by the order of keys.
     pub(crate) fn request_all(&mut self, shared: &mut Shared, now: Instant) {
+        shared.down_turns.go(self.key);
         if self.state != TorrentState::Downloading {
             return;
         }
@@ -69,7 +70,7 @@ impl Torrent {
         if open > 0 && open * 4 > depth * 3 {
             return;
         }
-        let room = (depth - open.min(depth)).min(self.allowance(shared, now));
+        let room = self.allowance(shared, depth.saturating_sub(open), now);
         if room == 0 {
             return;
         }
@@ -84,8 +85,11 @@ impl Torrent {
         self.picker.copies(block.piece()) < 2
     }
 
-    /// Blocks that memory and the download limits admit now.
-    fn allowance(&mut self, shared: &mut Shared, now: Instant) -> usize {
+    /// How many of `wanted` blocks memory and the download limits admit now.
+    fn allowance(&mut self, shared: &mut Shared, wanted: usize, now: Instant) -> usize {
+        if wanted == 0 {
+            return 0;
+        }
         let block = u64::from(BLOCK_LEN);
         let config = &shared.config;
         let memory = config.buffer_bytes_max.saturating_sub(shared.buffered) / block;
@@ -101,11 +105,16 @@ impl Torrent {
         }
         let wire = block + BLOCK_HEADER;
         let limit = available_of(now, &mut [&mut shared.down, &mut self.down]) / wire;
-        if limit == 0 {
-            self.requests_are_held_back = true;
-            self.request_again_at(next_at_of(&[&shared.down, &self.down], wire));
+        let limit = limit.min(shared.down_turns.room(self.key, &shared.down) / wire);
+        self.requests_are_held_back |= limit == 0;
+        if limit < wanted as u64 {
+            let tokens = next_at_of(&[&shared.down, &self.down], wire);
+            self.request_again_at(tokens.map(|at| at.max(now + TURN)));
+            if shared.down.limit().is_some() {
+                shared.down_turns.wait(self.key);
+            }
         }
-        memory.min(limit).min(1 << 20) as usize
+        memory.min(limit).min(wanted as u64) as usize
     }
 
     /// Requests again at that time, or earlier if something else makes us.
@@ -138,6 +147,7 @@ impl Torrent {
             let wire = bytes + u64::from(run.count()) * BLOCK_HEADER;
             shared.buffered += bytes;
             take_of(&mut [&mut shared.down, &mut self.down], wire);
+            shared.down_turns.take(self.key, wire);
             peer.last_sent = now;
             shared.actions.push_back(Action::Request { peer: key, run });
         }
@@ -161,6 +171,8 @@ impl Torrent {
         };
         shared.buffered -= peer.requests.bytes();
         for block in peer.requests.retire_all() {
+            let limiters = [&mut shared.down, &mut self.down];
+            refund_of(limiters, u64::from(block.len()) + BLOCK_HEADER);
             self.picker.on_abandoned(block, key);
         }
         for piece in self.picker.release(key) {
@@ -211,6 +223,8 @@ impl Torrent {
             return;
         }
         shared.buffered -= u64::from(block.len());
+        let limiters = [&mut shared.down, &mut self.down];
+        refund_of(limiters, u64::from(block.len()) + BLOCK_HEADER);
         if peer.peer_choking {
             peer.on_allowed_rejected(block.piece());
         } else {
@@ -235,6 +249,8 @@ impl Torrent {
             return;
         };
         peer.unrequested_bytes += u64::from(len);
+        let wire = u64::from(len) + BLOCK_HEADER;
+        take_of(&mut [&mut shared.down, &mut self.down], wire);
         self.stats.duplicate += u64::from(len);
         if peer.unrequested_bytes > UNREQUESTED_MAX {
             self.close(shared, key, CloseReason::Unrequested, now);
@@ -301,6 +317,9 @@ impl Torrent {
         self.stats.downloaded += len;
         self.stats.down.add(now, len);
         if asked == Asked::Retired {
+            // What it had taken was given back when it was not wanted any more.
+            let limiters = &mut [&mut shared.down, &mut self.down];
+            take_of(limiters, len + BLOCK_HEADER);
             if self.state != TorrentState::Downloading || !self.picker.is_missing(block) {
                 self.stats.duplicate += len;
                 return None;
@@ -337,6 +356,8 @@ impl Torrent {
             };
             if peer.requests.retire(block) {
                 shared.buffered -= u64::from(block.len());
+                let limiters = [&mut shared.down, &mut self.down];
+                refund_of(limiters, u64::from(block.len()) + BLOCK_HEADER);
                 let run = self.layout.run_of(block);
                 shared.actions.push_back(Action::Cancel { peer: key, run });
             }

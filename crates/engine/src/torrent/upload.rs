@@ -10,7 +10,7 @@ use crate::alert::{Alert, Side};
 use crate::choker::{Candidate, Choice, Mode};
 use crate::event::{Action, DiskError, PeerKey};
 use crate::peer::Peer;
-use crate::rate_limit::{available_of, next_at_of, take_of};
+use crate::rate_limit::{TURN, available_of, next_at_of, take_of};
 use crate::reason::CloseReason;
 use crate::snapshot::TorrentState;
 
@@ -279,6 +279,7 @@ impl Torrent {
 
     /// Serves every peer in turn, one run each, as long as limits and credit last.
     pub(super) fn serve_all(&mut self, shared: &mut Shared, now: Instant) {
+        shared.up_turns.go(self.key);
         let after = self.serve_after;
         let (early, late): (Vec<PeerKey>, Vec<PeerKey>) = self
             .peers
@@ -326,9 +327,14 @@ impl Torrent {
         if credit < u64::from(first.len()) {
             return false;
         }
-        if available_of(now, &mut [&mut shared.up, &mut self.up]) < wire {
+        let tokens = available_of(now, &mut [&mut shared.up, &mut self.up]);
+        if tokens.min(shared.up_turns.room(self.key, &shared.up)) < wire {
             let at = next_at_of(&[&shared.up, &self.up], wire);
+            let at = at.map(|at| at.max(now + TURN));
             self.next_serving = sooner(self.next_serving, at);
+            if shared.up.limit().is_some() {
+                shared.up_turns.wait(self.key);
+            }
             return false;
         }
         let count_max = if is_limited { 1 } else { SERVE_RUN_MAX };
@@ -351,6 +357,7 @@ impl Torrent {
         peer.last_sent = now;
         let wire = bytes + u64::from(count) * BLOCK_HEADER;
         take_of(&mut [&mut shared.up, &mut self.up], wire);
+        shared.up_turns.take(self.key, wire);
         shared.actions.push_back(Action::Serve { peer: key, run });
         true
     }
