@@ -120,7 +120,10 @@ pub fn v2_only(source: &str) -> Failure {
 }
 
 pub fn link(text: &str) -> Result<Magnet, Failure> {
-    Magnet::parse(text).map_err(|error| Failure::new(Code::BadInput, error))
+    Magnet::parse(text).map_err(|error| {
+        let line = format!("{error}; copy the whole link again");
+        Failure::new(Code::BadInput, line)
+    })
 }
 
 fn bare(digits: &str) -> Magnet {

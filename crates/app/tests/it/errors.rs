@@ -12,6 +12,7 @@ use crate::fixture::{Done, Sandbox, Words};
 use crate::wire::Content;
 
 mod data;
+mod links;
 mod places;
 mod running;
 mod sources;
@@ -194,6 +195,7 @@ impl Case {
 fn every_row_has_a_test_and_every_test_a_row() {
     let sources = [
         include_str!("errors/data.rs"),
+        include_str!("errors/links.rs"),
         include_str!("errors/places.rs"),
         include_str!("errors/running.rs"),
         include_str!("errors/sources.rs"),

@@ -169,3 +169,24 @@ fn stdout_is_closed() {
     };
     check("stdout_is_closed", done);
 }
+
+#[test]
+fn share_of_what_is_not_there() {
+    let case = Case::new();
+    check_alone("share_of_what_is_not_there", case.run("share gone"));
+}
+
+#[test]
+fn share_of_an_empty_folder() {
+    let case = Case::new();
+    check_alone("share_of_an_empty_folder", case.run("share out"));
+    assert!(case.left().is_empty());
+}
+
+#[test]
+fn man_target_is_a_file() {
+    let case = Case::new();
+    let before = fs::read(&case.content.torrent).unwrap();
+    check_alone("man_target_is_a_file", case.run("man thing.torrent"));
+    assert_eq!(fs::read(&case.content.torrent).unwrap(), before);
+}

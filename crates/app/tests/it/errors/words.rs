@@ -231,3 +231,23 @@ fn demo_of_nothing() {
     let case = Case::new();
     check_alone("demo_of_nothing", case.run("demo --size 0"));
 }
+
+#[test]
+fn tracker_is_of_another_kind() {
+    let case = Case::new();
+    let line = "get thing.torrent -d out --tracker ws://127.0.0.1:1";
+    check_alone("tracker_is_of_another_kind", case.run(line));
+}
+
+#[test]
+fn seed_goal_makes_no_sense() {
+    let case = Case::new();
+    let line = "get thing.torrent -d out --seed sometimes";
+    check_alone("seed_goal_makes_no_sense", case.run(line));
+}
+
+#[test]
+fn shell_is_unknown() {
+    let case = Case::new();
+    check_alone("shell_is_unknown", case.run("completions nosh"));
+}
