@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 use dunlin_engine::alert::Alert;
 use dunlin_engine::command::Priority;
 use dunlin_engine::config::RateLimits;
+use dunlin_engine::event::{DiskError, DiskErrorKind};
 use dunlin_engine::{Command, PeerAddr, TorrentKey};
-use dunlin_host::storage::Prepared;
+use dunlin_host::storage::{PrepareMode, Prepared};
 use dunlin_host::{AddRequest, Handle, HostConfig, Listen, MagnetRequest, Notice};
 use serde_json::json;
 
@@ -433,8 +434,26 @@ impl Transfer {
             tracing::info!(target: "dunlin", "{line}");
             work.complete = Some(Instant::now());
         } else if let Alert::DiskFailed { error, .. } = alert {
+            if error.kind == DiskErrorKind::Changed && !work.item.is_download() {
+                return self.check_again(index, error);
+            }
             self.fail(index, disk_failure(error));
         }
+        Ok(())
+    }
+
+    /// Somebody changed what is seeded: nothing of it is given away until all of it was looked at.
+    fn check_again(&mut self, index: usize, error: &DiskError) -> Result<(), Failure> {
+        let work = &mut self.works[index];
+        let line = format!("{error}; stopped, and checking all of it again");
+        work.story.warn(&self.plan.events, "changed", &line)?;
+        if let Stage::Running { key, .. } = work.stage {
+            self.by_key.remove(&key);
+            self.host.command(Command::Remove { torrent: key });
+        }
+        work.stage = Stage::Preparing { key: None };
+        work.item.mode = PrepareMode::Seed { check: true };
+        self.preparing.begin(index, &work.item);
         Ok(())
     }
 
