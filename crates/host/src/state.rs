@@ -210,9 +210,13 @@ impl StateFile {
         Ok(())
     }
 
-    /// Removes the saved data. The lock stays.
+    /// Removes the saved data: everything is complete. What was set aside has been made up for. The
+    /// lock stays.
     pub(crate) fn remove(&mut self, folder: &Folder) -> Result<(), DiskError> {
         folder.remove_file(&suffixed(&self.name, TEMPORARY, 0))?;
+        for attempt in 0..BAD_MAX {
+            folder.remove_file(&suffixed(&self.name, BAD, attempt))?;
+        }
         folder.remove_file(&self.name)?;
         self.holds_data = false;
         self.synced = Bitfield::new(self.synced.len());

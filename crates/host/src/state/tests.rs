@@ -110,6 +110,26 @@ fn what_a_crash_left_half_written_is_in_nobodys_way() {
 }
 
 #[test]
+fn what_was_set_aside_goes_when_everything_is_complete() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = Folder::open(temp.path()).unwrap();
+    let hash = InfoHash::new([7; 20]);
+    let name = file_name("t", &hash);
+    for _ in 0..3 {
+        std::fs::write(folder.full_path(&name), "unreadable").unwrap();
+        let (mut state, loaded) = StateFile::open(&folder, name.clone(), &hash, 9, 1).unwrap();
+        assert!(matches!(loaded, Loaded::Quarantined));
+        state.close(&folder);
+    }
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 3);
+    let (mut state, _) = StateFile::open(&folder, name, &hash, 9, 1).unwrap();
+    state.save(&folder, &saved(9, &[1], 1)).unwrap();
+    state.remove(&folder).unwrap();
+    state.close(&folder);
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn this_machine_has_a_boot_id() {
     assert_eq!(boot_id(), boot_id());
     if cfg!(target_os = "linux") {
