@@ -10,6 +10,7 @@ mod table;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,12 @@ use child::{Child, Children};
 
 /// Name of the file that is shared.
 const FILE: &str = "demo.bin";
+
+/// The folder of a demo is called this and the number of its process.
+const PREFIX: &str = "dunlin-demo-";
+
+/// A file in the folder for as long as the demo is not over.
+const UNFINISHED: &str = ".unfinished";
 
 /// What is asked, understood.
 #[derive(Clone, Debug)]
@@ -96,6 +103,7 @@ pub fn run(args: &Demo, mut context: Context) -> Result<(), Failure> {
     say(&format!("in {}", folder.path.display()));
     let result = show(&plan, &folder, &interrupt, context.global.quiet);
     if args.keep {
+        folder.keep();
         say(&format!("kept: {}", folder.path.display()));
     } else {
         folder.remove();
@@ -197,20 +205,56 @@ impl Folder {
             let line = format!("{}: not a folder; choose another --dir", parent.display());
             return Err(Failure::new(Code::Conflict, line));
         }
+        remove_left_behind(&parent);
         check_space(&parent, plan)?;
-        let path = parent.join(format!("dunlin-demo-{}", std::process::id()));
+        let path = parent.join(format!("{PREFIX}{}", std::process::id()));
         let make =
             |path: &Path| std::fs::create_dir(path).map_err(|error| Failure::io(path, &error));
         make(&path)?;
         let folder = Self { path };
+        let marker = folder.path.join(UNFINISHED);
+        File::create_new(&marker).map_err(|error| Failure::io(&marker, &error))?;
         make(&folder.path.join("seed"))?;
         Ok(folder)
+    }
+
+    /// From now on it is the user's.
+    fn keep(&self) {
+        // With the marker the next demo would take it for one that was killed.
+        let _ = std::fs::remove_file(self.path.join(UNFINISHED));
     }
 
     fn remove(&self) {
         if let Err(error) = std::fs::remove_dir_all(&self.path) {
             let words = crate::failure::system_words(&error);
             screen::note(&format!("warning: {} stays: {words}", self.path.display()));
+        }
+    }
+}
+
+/// A demo that was killed could not clear up: its folder carries the marker, and its process is gone.
+fn remove_left_behind(parent: &Path) {
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else {
+            continue;
+        };
+        let is_gone =
+            Path::new("/proc/self").exists() && !Path::new(&format!("/proc/{pid}")).exists();
+        let path = entry.path();
+        let is_ours = entry
+            .metadata()
+            .is_ok_and(|meta| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw());
+        if is_ours && is_gone && path.join(UNFINISHED).is_file() {
+            let left = Folder { path };
+            left.remove();
+            if !left.path.exists() {
+                let path = left.path.display();
+                screen::note(&format!(
+                    "removed {path}, left behind by a demo that was killed"
+                ));
+            }
         }
     }
 }

@@ -92,7 +92,7 @@ fn an_interrupted_demo_takes_its_peers_and_files_with_it() {
 }
 
 #[test]
-fn the_peers_of_a_killed_demo_end_by_themselves() {
+fn the_peers_of_a_killed_demo_end_by_themselves_and_the_next_one_clears_up() {
     let sandbox = Sandbox::new();
     let folder = sandbox.dir("demo");
     let words: [&dyn AsRef<std::ffi::OsStr>; 8] = [
@@ -111,6 +111,19 @@ fn the_peers_of_a_killed_demo_end_by_themselves() {
         );
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+    // The next one clears up after it, and touches nothing else.
+    sandbox.write("demo/dunlin-demo-1/.unfinished", b"");
+    sandbox.write("demo/dunlin-demo-4000000000/mine", b"");
+    let words: [&dyn AsRef<std::ffi::OsStr>; 6] =
+        [&"--peers", &"1", &"--size", &"1M", &"--dir", &folder];
+    let done = sandbox.run("demo", &words).expect(0);
+    assert!(
+        done.stderr
+            .contains(", left behind by a demo that was killed"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(names(&folder), ["dunlin-demo-1", "dunlin-demo-4000000000"]);
 }
 
 fn signal(pid: u32, name: &str) {
