@@ -96,6 +96,7 @@ impl Story {
             | Alert::MetadataFailed { .. }
             | Alert::Preferred { .. }
             | Alert::Choke { .. }
+            | Alert::Listens { .. }
             | Alert::PeerCompleted { .. }
             | Alert::FileCompleted { .. }
             | Alert::Complete { .. }
@@ -227,6 +228,7 @@ fn line(alert: &Alert) -> Option<String> {
                 clean(&shown_url(url))
             )
         }
+        Alert::Listens { peer, at, .. } => format!("{peer} listens on {at}"),
         Alert::PeerCompleted { peer, .. } => format!("{peer} has everything"),
         // Told louder, or by whom it ends.
         Alert::Interest { .. }
@@ -251,10 +253,7 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
             client,
             ..
         } => {
-            let direction = match direction {
-                Direction::Incoming => "incoming",
-                Direction::Outgoing => "outgoing",
-            };
+            let direction = way(*direction);
             let body = json!({
                 "peer": peer.to_string(), "direction": direction, "transport": "tcp",
                 "encrypted": false, "client": clean(client),
@@ -301,6 +300,7 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
         Alert::Complete { summary, .. } => ("complete", complete(summary)),
         Alert::DialFailed { .. }
         | Alert::Interest { .. }
+        | Alert::Listens { .. }
         | Alert::PieceFailed { .. }
         | Alert::PeerBanned { .. }
         | Alert::MetadataDone { .. }
@@ -311,6 +311,13 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
         | Alert::TrackerWarning { .. }
         | Alert::DiskFailed { .. } => return None,
     })
+}
+
+fn way(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Incoming => "incoming",
+        Direction::Outgoing => "outgoing",
+    }
 }
 
 fn choke_line(peer: PeerAddr, by: Side, choked: bool, reason: ChokeReason) -> String {

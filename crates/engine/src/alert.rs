@@ -83,6 +83,12 @@ pub enum Alert {
         by: Side,
         interested: bool,
     },
+    /// A peer that dialled us said where it can be dialled.
+    Listens {
+        torrent: TorrentKey,
+        peer: PeerAddr,
+        at: PeerAddr,
+    },
     /// A peer has everything now, which it had not when it came.
     PeerCompleted {
         torrent: TorrentKey,
@@ -135,6 +141,7 @@ impl Alert {
             | Self::Preferred { torrent, .. }
             | Self::Choke { torrent, .. }
             | Self::Interest { torrent, .. }
+            | Self::Listens { torrent, .. }
             | Self::PeerCompleted { torrent, .. }
             | Self::FileCompleted { torrent, .. }
             | Self::Complete { torrent, .. }

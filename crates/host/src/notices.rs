@@ -114,6 +114,7 @@ fn matters(notice: &Notice) -> bool {
         | Alert::Preferred { .. }
         | Alert::Choke { .. }
         | Alert::Interest { .. }
+        | Alert::Listens { .. }
         | Alert::Announced { .. }
         | Alert::AnnounceFailed { .. }
         | Alert::TrackerWarning { .. } => false,

@@ -854,6 +854,8 @@ fn a_peer_that_dialled_us_and_told_where_it_listens_is_not_dialled() {
     let payload = handshake.encode();
     rig.hear(peer, Message::Extended { id: 0, payload });
     let listens = PeerAddr::Tcp(([127, 0, 0, 1], 7001).into());
+    let is_told = |alert: &Alert| matches!(alert, Alert::Listens { at, .. } if *at == listens);
+    assert!(rig.alerts.iter().any(is_told));
     let peers = vec![listens];
     rig.tell(Event::Command(Command::AddPeers {
         torrent: TORRENT,

@@ -11,6 +11,7 @@ use dunlin_proto::time::Instant;
 
 use super::download::BLOCK_HEADER;
 use super::{Shared, Torrent, sooner};
+use crate::alert::Alert;
 use crate::event::{Action, Direction, PeerAddr, PeerKey};
 use crate::extensions::{Introduction, UT_METADATA, UT_PEX, our_handshake};
 use crate::external::Voter;
@@ -110,7 +111,7 @@ impl Torrent {
             shared.external.on_vote(voter, named);
         }
         if let Some(port) = handshake.p {
-            self.on_listens(now, key, port);
+            self.on_listens(shared, now, key, port);
         }
         self.on_metadata_source(shared, now, key, handshake.metadata_size);
         if let Some(&id) = handshake.m.get(ut_pex::NAME) {
@@ -162,7 +163,7 @@ impl Torrent {
         }
     }
 
-    fn on_listens(&mut self, now: Instant, key: PeerKey, port: u16) {
+    fn on_listens(&mut self, shared: &mut Shared, now: Instant, key: PeerKey, port: u16) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
@@ -173,6 +174,11 @@ impl Torrent {
         if self.peer_list.on_listens(peer.addr, listens, now) {
             peer.listens_at = Some(listens);
             self.connections_version += 1;
+            shared.alert(Alert::Listens {
+                torrent: self.key,
+                peer: peer.addr,
+                at: listens,
+            });
             if peer.is_seed {
                 self.peer_list.on_seed(listens);
             }

@@ -439,6 +439,7 @@ impl World {
             Alert::Connected { .. }
             | Alert::Disconnected { .. }
             | Alert::Interest { .. }
+            | Alert::Listens { .. }
             | Alert::DialFailed { .. }
             | Alert::PeerCompleted { .. }
             | Alert::FileCompleted { .. }
