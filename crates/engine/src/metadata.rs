@@ -174,7 +174,8 @@ impl Fetch {
     /// Bytes of metadata in memory.
     pub fn held_bytes(&self) -> u64 {
         let held = self.attempts.iter().map(Attempt::have);
-        held.map(u64::from).sum()
+        let kept = self.sources.values().map(Source::kept_bytes);
+        held.map(u64::from).chain(kept).sum()
     }
 
     /// Panics if the state contradicts itself.
@@ -191,6 +192,7 @@ impl Fetch {
             );
         }
         self.sources.values().for_each(Source::check_invariants);
+        assert!(self.held_bytes() <= self.promised_bytes() + KEPT_MAX);
         assert!(self.tainted.len() <= SIZES_MAX);
         assert!(self.evictions.len() <= SIZES_MAX);
     }
@@ -206,13 +208,14 @@ impl Fetch {
     fn judge(&mut self, attempt: Attempt) -> Outcome {
         let (size, contributors) = (attempt.size, attempt.contributors());
         let from = contributors.values().copied().collect();
-        let info = attempt.into_bytes();
+        let info = attempt.bytes();
         if InfoHash::of(&info) == self.info_hash {
             return Outcome::Done {
                 info: info.into(),
                 from,
             };
         }
+        drop(info);
         if contributors.len() == 1 {
             for &key in contributors.keys() {
                 self.on_gone(key);
@@ -224,8 +227,25 @@ impl Fetch {
                     source.is_suspect = true;
                 }
             }
+            self.give_back(attempt);
         }
         Outcome::Failed { from }
+    }
+
+    /// What each gave is where the attempt with it alone goes on, so that nobody is asked again for
+    /// what he sent.
+    fn give_back(&mut self, attempt: Attempt) {
+        let kept: u64 = self.sources.values().map(Source::kept_bytes).sum();
+        if kept + u64::from(attempt.size) > KEPT_MAX {
+            return;
+        }
+        let size = attempt.size;
+        for (piece, bytes, from) in attempt.into_parts() {
+            let source = self.sources.get_mut(&from);
+            if let Some(source) = source.filter(|source| source.size == Some(size)) {
+                source.kept.insert(piece, bytes);
+            }
+        }
     }
 
     /// Makes the best attempts that there is room for.
@@ -239,7 +259,15 @@ impl Fetch {
             let Some((size, only)) = fitting.next() else {
                 return;
             };
-            self.attempts.push(Attempt::new(now, size, only));
+            let mut attempt = Attempt::new(now, size, only);
+            if let Some((key, source)) =
+                only.and_then(|key| Some((key, self.sources.get_mut(&key)?)))
+            {
+                for (piece, bytes) in std::mem::take(&mut source.kept) {
+                    attempt.take(now, piece, bytes, (key, source.addr));
+                }
+            }
+            self.attempts.push(attempt);
         }
     }
 
@@ -380,6 +408,9 @@ const ATTEMPTS_MAX: usize = 8;
 /// What all attempts together may come to hold: two of the longest.
 const HELD_MAX: u64 = 2 * METADATA_LEN_MAX as u64;
 
+/// What came for attempts that failed and may serve others: once the longest.
+const KEPT_MAX: u64 = METADATA_LEN_MAX as u64;
+
 /// Lengths of which something is remembered.
 const SIZES_MAX: usize = 64;
 
@@ -399,4 +430,8 @@ const SLICE: Duration = Duration::from_secs(30);
 const UNASKED_MAX: u32 = 16;
 
 #[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "most kinds of peers are like the others in most respects"
+)]
 mod tests;

@@ -294,13 +294,9 @@ impl Session {
                 torrent: key,
                 params,
             } => {
-                self.by_info_hash.insert(params.info_hash, key);
-                let torrent = Torrent::magnet(key, *params, shared, now);
-                self.torrents
-                    .entry(key)
-                    .or_insert(torrent)
-                    .tick(shared, now);
-                Some(key)
+                let hash = params.info_hash;
+                let magnet = Torrent::magnet(key, *params, shared, now);
+                self.start(now, hash, key, magnet)
             }
             Command::Remove { torrent: key } => {
                 let torrent = self.torrents.get_mut(&key)?;
@@ -364,17 +360,29 @@ impl Session {
         match self.torrents.get_mut(&key) {
             Some(magnet) if magnet.is_magnet() && !magnet.is_stopping() => {
                 magnet.promote(params, shared, now);
+                magnet.tick(shared, now);
+                Some(key)
             }
             // It was removed meanwhile.
-            Some(_) => return None,
+            Some(_) => None,
             None => {
-                self.by_info_hash.insert(params.info_hash, key);
+                let hash = params.info_hash;
                 let torrent = Torrent::new(key, params, shared, now);
-                self.torrents.insert(key, torrent);
+                self.start(now, hash, key, torrent)
             }
         }
-        let torrent = self.torrents.get_mut(&key)?;
-        torrent.tick(shared, now);
+    }
+
+    fn start(
+        &mut self,
+        now: Instant,
+        hash: InfoHash,
+        key: TorrentKey,
+        torrent: Torrent,
+    ) -> Option<TorrentKey> {
+        self.by_info_hash.insert(hash, key);
+        let torrent = self.torrents.entry(key).or_insert(torrent);
+        torrent.tick(&mut self.shared, now);
         Some(key)
     }
 
@@ -446,6 +454,12 @@ impl Session {
 mod hardship;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one action among many"
+)]
+mod magnets;
 #[cfg(test)]
 #[expect(
     clippy::wildcard_enum_match_arm,

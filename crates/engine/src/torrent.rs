@@ -300,10 +300,11 @@ impl Torrent {
             return;
         };
         let is_partial_seed = self.is_upload_only() && !self.picker.have_bits().is_full();
-        let event = match event {
+        let event = if event == AnnounceEvent::None && is_partial_seed {
             // BEP 21: wants no more, and is no seed.
-            AnnounceEvent::None if is_partial_seed => AnnounceEvent::Paused,
-            event => event,
+            AnnounceEvent::Paused
+        } else {
+            event
         };
         let wants_peers = event != AnnounceEvent::Stopped && !self.is_stopping();
         let request = AnnounceRequest {

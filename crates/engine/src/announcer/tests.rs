@@ -401,3 +401,21 @@ fn at(s: u64) -> Instant {
 fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
 }
+
+#[test]
+fn trackers_that_come_later_are_tried_behind_the_others() {
+    let mut story = story("a");
+    let more = vec![vec!["a".to_owned(), String::new()], vec!["b".to_owned()]];
+    story.announcer.add(more, story.now);
+    assert_eq!(story.fail(), told(0, "a", Started));
+    assert_eq!(story.succeed(), told(0, "b", Started));
+}
+
+#[test]
+fn the_first_tracker_is_asked_at_once_whenever_it_comes() {
+    let mut story = story("");
+    assert_eq!(story.announcer.deadline(), None);
+    story.now += secs(60);
+    story.announcer.add(vec![vec!["a".to_owned()]], story.now);
+    assert_eq!(story.succeed(), told(0, "a", Started));
+}

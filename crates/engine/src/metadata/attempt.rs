@@ -81,13 +81,19 @@ impl Attempt {
         self.parts.values().map(|part| part.from).collect()
     }
 
-    /// The parts are freed as they are joined.
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    /// The parts joined.
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for part in self.parts.into_values() {
+        for part in self.parts.values() {
             bytes.extend_from_slice(&part.bytes);
         }
         bytes
+    }
+
+    /// Each piece and who gave it.
+    pub(super) fn into_parts(self) -> impl Iterator<Item = (u32, Vec<u8>, PeerKey)> {
+        let parts = self.parts.into_iter();
+        parts.map(|(piece, part)| (piece, part.bytes, part.from.0))
     }
 
     pub(super) fn check_invariants(&self) {

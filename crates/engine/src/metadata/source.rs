@@ -1,5 +1,6 @@
 //! A peer that may have the metadata: what it claims, what it was asked, how it answers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dunlin_proto::time::Instant;
@@ -20,6 +21,8 @@ pub(super) struct Source {
     last_data: Option<Instant>,
     /// It contributed to an attempt that failed.
     pub(super) is_suspect: bool,
+    /// What it gave to an attempt that failed.
+    pub(super) kept: BTreeMap<u32, Vec<u8>>,
     /// How often an attempt with it alone gave way to others.
     pub(super) evictions: u32,
     /// Pieces that came and were not asked for.
@@ -46,6 +49,7 @@ impl Source {
             not_before: now + PROBE_INTERVAL,
             last_data: None,
             is_suspect: false,
+            kept: BTreeMap::new(),
             evictions: 0,
             unasked: 0,
         }
@@ -62,6 +66,7 @@ impl Source {
         }
         self.size = size;
         self.requests.clear();
+        self.kept.clear();
     }
 
     pub(super) fn ask(&mut self, piece: u32, now: Instant) {
@@ -154,6 +159,10 @@ impl Source {
             None => (PROBE_INTERVAL, PROBE_INTERVAL_MAX),
         };
         self.not_before = now + (first * 2u32.pow(doublings)).min(longest);
+    }
+
+    pub(super) fn kept_bytes(&self) -> u64 {
+        self.kept.values().map(|bytes| bytes.len() as u64).sum()
     }
 
     pub(super) fn check_invariants(&self) {

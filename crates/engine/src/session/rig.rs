@@ -12,7 +12,7 @@ use dunlin_proto::time::Instant;
 
 use super::Session;
 use crate::alert::Alert;
-use crate::command::{AddTorrent, Command};
+use crate::command::{AddMagnet, AddTorrent, Command};
 use crate::config::{Config, PieceOrder, RateLimits};
 use crate::event::{
     Action, Direction, DiskJob, DiskOp, DiskResult, Event, JobId, PeerAddr, PeerKey, TorrentKey,
@@ -20,6 +20,8 @@ use crate::event::{
 use crate::resume::Resume;
 
 pub(super) const TORRENT: TorrentKey = TorrentKey(1);
+/// The one of a rig made by [`Rig::magnet`].
+pub(super) const MAGNET: TorrentKey = TorrentKey(2);
 pub(super) const PIECE_LEN: u64 = 64 * 1024;
 pub(super) const BLOCK: u32 = 16 * 1024;
 
@@ -83,6 +85,41 @@ impl Rig {
         };
         rig.add(TORRENT, resume, trackers);
         rig
+    }
+
+    /// A magnet whose metadata has this hash, and trackers. What it turns out to be is one file of
+    /// so many pieces.
+    pub(super) fn magnet(
+        info: &[u8],
+        pieces: u32,
+        config: Config,
+        trackers: Vec<Vec<String>>,
+    ) -> Self {
+        let mut rig = Self::new(pieces, config);
+        rig.tell(Event::Command(Command::Remove { torrent: TORRENT }));
+        rig.wait(Duration::from_secs(3));
+        rig.torrent = MAGNET;
+        let params = AddMagnet {
+            info_hash: InfoHash::of(info),
+            trackers,
+            peers: BTreeSet::new(),
+            limits: RateLimits::default(),
+        };
+        rig.tell(Event::Command(Command::AddMagnet {
+            torrent: MAGNET,
+            params: Box::new(params),
+        }));
+        rig.actions.clear();
+        rig
+    }
+
+    /// The host finds that the metadata of the magnet is that of the rig's torrent.
+    pub(super) fn promote(&mut self, info: &[u8], resume: Resume) {
+        let (hash, info) = (InfoHash::of(info), Arc::from(info));
+        self.add_with(MAGNET, resume, |params| {
+            params.info_hash = hash;
+            params.info = info;
+        });
     }
 
     /// One more torrent of the same layout. Its peers are those that connect from now on.

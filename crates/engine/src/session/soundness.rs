@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use dunlin_metainfo::Sha1Digest;
-use dunlin_proto::peer::{Message, Request, Reserved};
+use dunlin_proto::peer::extension::ExtendedHandshake;
+use dunlin_proto::peer::ut_metadata::{METADATA_PIECE_LEN, piece_len};
+use dunlin_proto::peer::{Message, MetadataMessage, Request, Reserved};
 use proptest::prelude::*;
 
-use super::rig::{BLOCK, Rig, TORRENT};
+use super::rig::{BLOCK, MAGNET, Rig, TORRENT};
 use crate::command::Command;
 use crate::config::{Config, RateLimits};
 use crate::event::{Direction, DiskError, DiskErrorKind, DiskOp, DiskResult, Event, PeerKey};
+use crate::extensions::UT_METADATA;
 use crate::reason::CloseReason;
+use crate::resume::Resume;
 
 #[derive(Clone, Debug)]
 enum Move {
@@ -140,6 +144,132 @@ fn answer_somehow(rig: &mut Rig, verdict: u8) {
             (1, _) => rig.answer(job.id, DiskResult::Failed { error, bytes: 0 }),
             (_, _) => rig.answer_well(job),
         }
+    }
+}
+
+/// What happens to a magnet.
+#[derive(Clone, Debug)]
+enum MagnetMove {
+    Any(Move),
+    Introduce {
+        peer: u64,
+        id: u8,
+        size: u32,
+    },
+    Data {
+        peer: u64,
+        piece: u32,
+        size: u32,
+        honest: bool,
+    },
+    Reject {
+        peer: u64,
+        piece: u32,
+    },
+    Promote {
+        written: u16,
+    },
+    Remove,
+}
+
+fn magnet_moves() -> impl Strategy<Value = MagnetMove> {
+    let peer = 1u64..8;
+    let size = prop_oneof![3 => Just(INFO_LEN), 1 => 0u32..70_000, 1 => any::<u32>()];
+    prop_oneof![
+        8 => moves().prop_map(MagnetMove::Any),
+        4 => (peer.clone(), 0u8..3, size.clone())
+            .prop_map(|(peer, id, size)| MagnetMove::Introduce { peer, id, size }),
+        6 => (peer.clone(), 0u32..5, size, any::<bool>())
+            .prop_map(|(peer, piece, size, honest)| MagnetMove::Data { peer, piece, size, honest }),
+        1 => (peer, 0u32..5).prop_map(|(peer, piece)| MagnetMove::Reject { peer, piece }),
+        1 => any::<u16>().prop_map(|written| MagnetMove::Promote { written }),
+        1 => Just(MagnetMove::Remove),
+    ]
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Unknown,
+    Known,
+    Removed,
+}
+
+const INFO_LEN: u32 = 40_000;
+
+fn play_magnet(rig: &mut Rig, info: &[u8], stage: &mut Stage, step: MagnetMove) {
+    let extended = |message: MetadataMessage| Message::Extended {
+        id: UT_METADATA,
+        payload: message.encode(),
+    };
+    match step {
+        // Streams bring blocks only when the layout is known.
+        MagnetMove::Any(Move::Deliver { .. }) if *stage != Stage::Known => {}
+        MagnetMove::Any(step) => play(rig, step),
+        MagnetMove::Introduce { peer, id, size } => {
+            let handshake = ExtendedHandshake {
+                m: [("ut_metadata".to_owned(), id)].into(),
+                metadata_size: Some(size).filter(|&size| size > 0),
+                ..ExtendedHandshake::default()
+            };
+            let payload = handshake.encode();
+            rig.hear(PeerKey(peer), Message::Extended { id: 0, payload });
+        }
+        MagnetMove::Data {
+            peer,
+            piece,
+            size,
+            honest,
+        } => {
+            let len = piece_len(size, piece).unwrap_or(3) as usize;
+            let start = (piece * METADATA_PIECE_LEN) as usize;
+            let right = info.get(start..start + len).filter(|_| honest);
+            let bytes = right.map_or_else(|| vec![7; len], <[u8]>::to_vec);
+            let data = MetadataMessage::Data {
+                piece,
+                total_size: size,
+                bytes,
+            };
+            rig.hear(PeerKey(peer), extended(data));
+        }
+        MagnetMove::Reject { peer, piece } => {
+            rig.hear(PeerKey(peer), extended(MetadataMessage::Reject { piece }));
+        }
+        MagnetMove::Promote { written } => {
+            let mut resume = Resume::empty(10);
+            for piece in (0..10).filter(|piece| written >> piece & 1 == 1) {
+                resume.written.set(piece);
+            }
+            if *stage == Stage::Unknown {
+                *stage = Stage::Known;
+                rig.promote(info, resume);
+            }
+        }
+        MagnetMove::Remove => {
+            *stage = Stage::Removed;
+            rig.tell(Event::Command(Command::Remove { torrent: MAGNET }));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_to_a_magnet_the_session_stays_sound(
+        steps in prop::collection::vec(magnet_moves(), 1..150),
+    ) {
+        let info: Vec<u8> = (0..INFO_LEN).map(|at| (at >> 6) as u8).collect();
+        let config = Config { max_peers: 5, ..Config::default() };
+        let mut rig = Rig::magnet(&info, 10, config, Vec::new());
+        let mut stage = Stage::Unknown;
+        for step in steps {
+            play_magnet(&mut rig, &info, &mut stage, step);
+        }
+        for peer in 1..200 {
+            let reason = CloseReason::RemoteClosed;
+            rig.tell(Event::PeerClosed { peer: PeerKey(peer), reason });
+        }
+        prop_assert_eq!(rig.session.buffered_bytes(), 0);
     }
 }
 

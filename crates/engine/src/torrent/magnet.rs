@@ -192,13 +192,34 @@ impl Torrent {
             Message::Have { piece } if piece >= PIECES_MAX => {
                 return Err(Violation::PieceIndex(piece));
             }
-            Message::Have { .. }
-            | Message::Bitfield(_)
-            | Message::HaveAll
-            | Message::HaveNone
-            | Message::AllowedFast { .. } => self.keep(shared, now, key, message)?,
+            Message::Have { piece } => {
+                self.keep(shared, now, key, |said| {
+                    said.haves.insert(piece);
+                });
+                self.note_that_has_is_known(key);
+            }
+            Message::AllowedFast { piece } => {
+                self.keep(shared, now, key, |said| {
+                    if said.allowed.len() < ALLOWED_MAX {
+                        said.allowed.push(piece);
+                    }
+                });
+            }
+            Message::HaveNone if self.note_that_has_is_known(key) => {
+                return Err(Violation::HaveNoneLate);
+            }
+            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone => {
+                self.note_that_has_is_known(key);
+                self.keep(shared, now, key, |said| said.add_bits(message));
+            }
         }
         Ok(None)
+    }
+
+    /// Whether the peer had told us before what it has.
+    fn note_that_has_is_known(&mut self, key: PeerKey) -> bool {
+        let peer = self.peers.get_mut(&key);
+        peer.is_some_and(|peer| std::mem::replace(&mut peer.has_is_known, true))
     }
 
     fn keep(
@@ -206,30 +227,12 @@ impl Torrent {
         shared: &mut Shared,
         now: Instant,
         key: PeerKey,
-        message: Message,
-    ) -> Result<(), Violation> {
-        let (Some(magnet), Some(peer)) = (&mut self.magnet, self.peers.get_mut(&key)) else {
-            return Ok(());
+        note: impl FnOnce(&mut Said),
+    ) {
+        let Some(magnet) = &mut self.magnet else {
+            return;
         };
-        let said = magnet.said.entry(key).or_default();
-        match message {
-            Message::Have { piece } => {
-                peer.has_is_known = true;
-                said.haves.insert(piece);
-            }
-            Message::AllowedFast { piece } => {
-                if said.allowed.len() < ALLOWED_MAX {
-                    said.allowed.push(piece);
-                }
-            }
-            first => {
-                let is_late = std::mem::replace(&mut peer.has_is_known, true);
-                if is_late && first == Message::HaveNone {
-                    return Err(Violation::HaveNoneLate);
-                }
-                said.add_bits(first);
-            }
-        }
+        note(magnet.said.entry(key).or_default());
         // Whoever has said most goes first: that is nobody who speaks of a torrent of usual size.
         while let Some(magnet) = &self.magnet
             && magnet.said.values().map(Said::cost).sum::<usize>() > SAID_MAX
@@ -237,7 +240,6 @@ impl Torrent {
         {
             self.close(shared, longest, CloseReason::LeastUseful, now);
         }
-        Ok(())
     }
 
     /// Whether peers may be exchanged is not known before the metadata is (BEP 27).
