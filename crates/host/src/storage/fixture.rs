@@ -123,12 +123,14 @@ impl Fixture {
             wanted: wanted.to_vec(),
             threads: 2,
         };
-        let checking = Checking {
-            threads: 2,
-            progress: &mut |_| {},
-            cancel: &AtomicBool::new(false),
-        };
-        prepare_content(self.content.clone(), &self.dir(), &options, checking)
+        patiently(&mut || {
+            let checking = Checking {
+                threads: 2,
+                progress: &mut |_| {},
+                cancel: &AtomicBool::new(false),
+            };
+            prepare_content(self.content.clone(), &self.dir(), &options, checking)
+        })
     }
 
     pub(crate) fn download(&self) -> Result<Prepared, StorageError> {
@@ -166,4 +168,20 @@ fn list(top: &Path, relative: &Path, names: &mut Vec<String>) {
             names.push(format!("{} {len}", name.display()));
         }
     }
+}
+
+/// A test beside this one may start a process, which holds all our descriptors, and the locks on
+/// them, from its fork until its exec.
+pub(crate) fn patiently(
+    prepare: &mut dyn FnMut() -> Result<Prepared, StorageError>,
+) -> Result<Prepared, StorageError> {
+    for _ in 0..50 {
+        match prepare() {
+            Err(StorageError::Locked { .. }) => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
+    prepare()
 }

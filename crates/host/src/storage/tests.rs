@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use dunlin_engine::event::DiskErrorKind;
 use dunlin_metainfo::{Bitfield, Torrent};
 
-use super::fixture::Fixture;
+use super::fixture::{Fixture, patiently};
 use super::prepare::prepare_content;
 use super::*;
 use crate::check::Checking;
@@ -83,13 +83,16 @@ fn prepare_counting(fixture: &Fixture) -> (Prepared, u64) {
         wanted: Vec::new(),
         threads: 2,
     };
-    let checking = Checking {
-        threads: 2,
-        progress: &mut |progress| checked = progress.total_bytes,
-        cancel: &AtomicBool::new(false),
-    };
-    let content = fixture.content.clone();
-    let prepared = prepare_content(content, &fixture.dir(), &options, checking).unwrap();
+    let prepared = patiently(&mut || {
+        let checking = Checking {
+            threads: 2,
+            progress: &mut |progress| checked = progress.total_bytes,
+            cancel: &AtomicBool::new(false),
+        };
+        let content = fixture.content.clone();
+        prepare_content(content, &fixture.dir(), &options, checking)
+    });
+    let prepared = prepared.unwrap();
     (prepared, checked)
 }
 
