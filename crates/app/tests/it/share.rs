@@ -227,7 +227,7 @@ fn what_cannot_be_read_is_named_before_anybody_is_invited() {
     let sandbox = Sandbox::new();
     sandbox.random("tree/a", 1000, 1);
     let secret = sandbox.random("tree/secret", 1000, 1);
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(&secret).is_ok() {
         return; // Root reads everything.
     }
