@@ -45,6 +45,17 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "magnet",
+        about: "every leech knows the info hash alone: 64 KiB of metadata come from peers first",
+        peers: 20,
+        build: |peers, seed| {
+            let content = Content::new(64, 256 * KIB).with_metadata(64 << 10);
+            Swarm::new(seed, &content, peers).every_node(|index, node| {
+                node.from_magnet = index > 0;
+            })
+        },
+    },
+    Scenario {
         name: "classes",
         about: "a slow, a middle and a fast third: 20, 50 and 200 kB/s uplinks",
         peers: 40,

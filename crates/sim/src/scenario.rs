@@ -46,6 +46,8 @@ pub struct NodeSpec {
     /// What it has from the start; `None` for nothing.
     pub has: Option<Bitfield>,
     pub must_finish: bool,
+    /// It knows the info hash alone, and gets the metadata from peers (BEP 9).
+    pub from_magnet: bool,
     pub config: Config,
     pub order: PieceOrder,
     pub limits: RateLimits,
@@ -89,6 +91,7 @@ impl Swarm {
             joins_at: Duration::ZERO,
             has: None,
             must_finish: true,
+            from_magnet: false,
             config: Config {
                 max_peers: 40,
                 ..Config::default()
@@ -107,6 +110,7 @@ impl Swarm {
         let seed_node = NodeSpec {
             has: Some(Bitfield::full(content.layout.pieces())),
             must_finish: false,
+            from_magnet: false,
             ..template.clone()
         };
         let mut nodes = vec![seed_node];

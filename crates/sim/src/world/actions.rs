@@ -70,8 +70,13 @@ impl World {
                 };
                 self.put_event(self.now + TRACKER_DELAY, node, event);
             }
-            // Every node knows the torrent from the start.
-            Action::Metadata { .. } => {}
+            Action::Metadata { info, .. } => {
+                let right = info == self.content.info;
+                self.verdicts.expect(right, Oracle::NoBadPieceAccepted, || {
+                    format!("{node:?} takes other bytes for the metadata")
+                });
+                self.promote(node);
+            }
             Action::TorrentGone { .. } => self.gone(node),
             Action::Alert(alert) => self.alert(node, alert),
         }

@@ -1,6 +1,6 @@
 //! Nodes that start, die, start again and leave, and everything else that a plan does.
 
-use dunlin_engine::command::AddTorrent;
+use dunlin_engine::command::{AddMagnet, AddTorrent};
 use dunlin_engine::config::Config;
 use dunlin_engine::reason::CloseReason;
 use dunlin_engine::resume::Resume;
@@ -62,11 +62,32 @@ impl World {
         state.unwritten = 0;
         state.requested = 0;
         state.dials = 0;
-        let add = Command::Add {
-            torrent: TORRENT,
-            params: Box::new(params),
+        let add = if self.nodes[node.index()].spec.from_magnet {
+            Command::AddMagnet {
+                torrent: TORRENT,
+                params: Box::new(AddMagnet {
+                    info_hash: params.info_hash,
+                    trackers: params.trackers,
+                    peers: params.peers,
+                    limits: params.limits,
+                }),
+            }
+        } else {
+            Command::Add {
+                torrent: TORRENT,
+                params: Box::new(params),
+            }
         };
         self.tell(node, Event::Command(add));
+    }
+
+    /// A magnet knows now what it is.
+    pub(super) fn promote(&mut self, node: NodeId) {
+        let params = Box::new(self.params(node));
+        let torrent = TORRENT;
+        // From the queue: this is one of the session's own actions.
+        let add = Event::Command(Command::Add { torrent, params });
+        self.put_event(self.now, node, add);
     }
 
     fn params(&self, node: NodeId) -> AddTorrent {

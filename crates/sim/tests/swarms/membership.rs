@@ -128,3 +128,36 @@ fn leeches_that_together_have_everything_need_no_seed() {
         .run()
         .expect_all_oracles();
 }
+
+#[test]
+fn leeches_with_a_magnet_finish_like_the_others() {
+    let content = Content::new(64, 256 * KIB).with_metadata(200_000);
+    for seed in 1..=5 {
+        Swarm::new(seed, &content, 10)
+            .every_node(|index, node| node.from_magnet = index > 0)
+            .run()
+            .expect_all_oracles();
+    }
+}
+
+#[test]
+fn metadata_travels_on_from_leech_to_leech() {
+    let content = Content::new(64, 256 * KIB).with_metadata(200_000);
+    // Nobody but the second node ever meets the seed.
+    let report = Swarm::new(1, &content, 3)
+        .every_node(|index, node| {
+            node.uses_tracker = false;
+            node.from_magnet = index > 0;
+            node.known = index.checked_sub(1).map(NodeId).into_iter().collect();
+            node.config.pex = false;
+        })
+        .run()
+        .expect_all_oracles();
+    assert!(
+        report
+            .nodes
+            .iter()
+            .skip(1)
+            .all(|node| node.took_s.is_some())
+    );
+}
