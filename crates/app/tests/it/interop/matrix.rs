@@ -22,6 +22,7 @@ const BYTES: u64 = 8_000_123;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Link {
     Torrent,
+    Magnet,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +31,10 @@ enum Tracker {
 }
 
 /// How the leech learns of the torrent, and where the peers meet.
-const CELLS: [(Link, Tracker); 1] = [(Link::Torrent, Tracker::Http)];
+const CELLS: [(Link, Tracker); 2] = [
+    (Link::Torrent, Tracker::Http),
+    (Link::Magnet, Tracker::Http),
+];
 
 /// One way to share one file.
 #[derive(Debug)]
@@ -40,6 +44,9 @@ struct Cell {
     source: PathBuf,
     target: PathBuf,
     torrent: PathBuf,
+    /// Of the leech.
+    link: Link,
+    magnet: String,
     info_hash: String,
 }
 
@@ -59,6 +66,13 @@ impl Cell {
         Self {
             source,
             target: sandbox.dir(&format!("target {name}")),
+            link,
+            magnet: sandbox
+                .run("link", &[&torrent])
+                .expect(0)
+                .stdout
+                .trim()
+                .to_owned(),
             info_hash: created["info_hash_v1"].as_str().unwrap().to_owned(),
             torrent,
             name,
@@ -67,7 +81,10 @@ impl Cell {
     }
 
     fn link(&self) -> Source<'_> {
-        Source::Torrent(&self.torrent)
+        match self.link {
+            Link::Torrent => Source::Torrent(&self.torrent),
+            Link::Magnet => Source::Magnet(&self.magnet),
+        }
     }
 
     /// Clients leave notes of their own beside the file.
