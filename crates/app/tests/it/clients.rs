@@ -23,6 +23,7 @@ mod daemon;
 mod libtorrent;
 mod network;
 mod qbittorrent;
+mod tracker;
 mod transmission;
 
 use std::fmt::Debug;
@@ -33,8 +34,8 @@ use std::time::{Duration, Instant};
 
 use crate::fixture::{PATIENCE, Sandbox};
 
-pub use daemon::{Request, ask};
 pub use network::{Network, Place};
+pub use tracker::await_peers;
 
 /// What a client is asked to download, or to seed when its folder holds everything.
 #[derive(Clone, Copy, Debug)]

@@ -7,6 +7,7 @@ mod bad_input;
 mod hybrid;
 mod killed;
 mod matrix;
+mod mixed;
 mod oracle;
 mod shown;
 mod sparse;

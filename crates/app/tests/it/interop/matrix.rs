@@ -4,12 +4,11 @@
 //! own, and a failure names the cells. The other client is as its makers ship it, see
 //! [`crate::clients`]. The three sides live in a network of their own and meet by our tracker.
 
-use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::clients::{
-    Client, Kind, Limits, Network, Place, Request, Source, Transfer, ask, complete,
+    Client, Kind, Limits, Network, Place, Source, Transfer, await_peers, complete,
 };
 use crate::fixture::{PATIENCE, Running, Sandbox};
 
@@ -99,19 +98,23 @@ struct Matrix {
     cells: Vec<Cell>,
     sandbox: Sandbox,
     place: Place,
-    tracker: Running,
+    http: String,
+    _tracker: Running,
 }
 
 impl Matrix {
     fn new(place: &Place) -> Self {
         let sandbox = Sandbox::new();
         let (tracker, http) = sandbox.tracker_at(place);
-        let cells = (0..CELLS.len()).map(|index| Cell::new(&sandbox, index, &http));
+        let cells = (0..CELLS.len())
+            .map(|index| Cell::new(&sandbox, index, &http))
+            .collect();
         Self {
-            cells: cells.collect(),
+            cells,
             sandbox,
             place: place.clone(),
-            tracker,
+            http,
+            _tracker: tracker,
         }
     }
 
@@ -123,32 +126,9 @@ impl Matrix {
     }
 
     /// Waits until the tracker has heard of a peer in every cell.
-    fn all_announced(&mut self) {
-        let addr: SocketAddrV4 = self.tracker.addr().parse().unwrap();
-        let deadline = Instant::now() + PATIENCE;
+    fn all_announced(&self) {
         for cell in &self.cells {
-            let bytes = cell.info_hash.as_bytes().chunks(2);
-            let escaped: String = bytes
-                .map(|hex| format!("%{}", String::from_utf8_lossy(hex)))
-                .collect();
-            let request = Request {
-                path: &format!("/scrape?info_hash={escaped}"),
-                headers: "",
-                body: None,
-            };
-            loop {
-                let reply = ask(&self.place, (*addr.ip(), addr.port()), &request);
-                let body = reply.map(|reply| reply.body).unwrap_or_default();
-                if body.contains("8:completei1e") || body.contains("10:incompletei1e") {
-                    break;
-                }
-                assert!(
-                    Instant::now() < deadline,
-                    "{}: nobody came: {body}",
-                    cell.name
-                );
-                std::thread::sleep(Duration::from_millis(50));
-            }
+            await_peers(&self.place, &self.http, &cell.info_hash, 1);
         }
     }
 }
@@ -160,7 +140,7 @@ fn comes_from(kind: Kind) {
         return;
     };
     let [middle, ours, theirs] = net.hosts();
-    let mut matrix = Matrix::new(middle);
+    let matrix = Matrix::new(middle);
     let Some(mut client) = kind.start(&test, &matrix.sandbox, theirs) else {
         return;
     };
@@ -212,7 +192,7 @@ fn goes_to(kind: Kind) {
         return;
     };
     let [middle, ours, theirs] = net.hosts();
-    let mut matrix = Matrix::new(middle);
+    let matrix = Matrix::new(middle);
     let Some(mut client) = kind.start(&test, &matrix.sandbox, theirs) else {
         return;
     };

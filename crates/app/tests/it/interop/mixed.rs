@@ -1,0 +1,185 @@
+//! One swarm of four implementations, its uploads limited so that they have to trade for a minute.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::clients::{Client, Kind, Limits, Network, Place, Source, Transfer, await_peers};
+use crate::fixture::{Running, Sandbox, Words};
+
+use super::create;
+use super::trees::{Data, sha256};
+
+const BYTES: u64 = 32 << 20;
+
+/// Of the seed and of each leech, in bytes per second.
+const UP: u64 = 500_000;
+
+/// No swarm is faster: every byte must leave the seed once, and all copies all uploads.
+const BOUND_S: f64 = BYTES as f64 / UP as f64;
+
+/// Everybody gets so much of a copy from leeches that are other programs.
+const SHARE_MIN: f64 = 0.05;
+
+/// Of what a peer sends, so much comes back as acknowledgements and requests: it is taken off.
+const ECHO: f64 = 0.04;
+
+const LATEST: Duration = Duration::from_secs(300);
+
+#[derive(Debug)]
+enum Program {
+    Ours(Box<Running>),
+    Theirs(Kind, Box<dyn Client>, Transfer),
+}
+
+/// A leech of the swarm.
+#[derive(Debug)]
+struct Leech<'a> {
+    place: &'a Place,
+    program: Program,
+    target: PathBuf,
+    done: Option<Duration>,
+}
+
+impl Leech<'_> {
+    fn name(&self) -> String {
+        match &self.program {
+            Program::Ours(_) => "dunlin".to_owned(),
+            Program::Theirs(kind, ..) => format!("{kind:?}"),
+        }
+    }
+
+    fn is_complete(&mut self) -> bool {
+        match &mut self.program {
+            Program::Ours(get) => {
+                let events = get.events_so_far();
+                events.iter().any(|event| event["event"] == "complete")
+            }
+            Program::Theirs(_, client, transfer) => client.look(*transfer).complete,
+        }
+    }
+}
+
+/// How much of a copy came from one host to another.
+fn copies(net: &Network, from: &Place, to: &Place) -> f64 {
+    let echo = ECHO * net.moved(to, from) as f64;
+    (net.moved(from, to) as f64 - echo).max(0.0) / BYTES as f64
+}
+
+#[test]
+fn four_implementations_trade_in_one_swarm() {
+    const TEST: &str = "a mixed swarm in a network of its own";
+    let Some(net) = Network::new(TEST, 7) else {
+        return;
+    };
+    let [middle, home, a, b, c, d, e] = net.hosts();
+    let sandbox = Sandbox::new();
+    let source = sandbox.dir("source");
+    let file = source.join("mixed.bin");
+    Data::new(77).file(&file, BYTES);
+    let (_tracker, url) = sandbox.tracker_at(middle);
+    let torrent = sandbox.path("mixed.torrent");
+    let words: Words<'_> = &[&"--tracker", &url, &"--piece-length", &"128K"];
+    let created = create(&sandbox, &file, &torrent, words);
+    let info_hash = created["info_hash_v1"].as_str().unwrap();
+    let announced = |count: usize| await_peers(middle, &url, info_hash, count as u64);
+    let mut leeches = Vec::new();
+    let limits = Limits { up: Some(UP) };
+    // Transmission first: the others must dial it, see the matrix.
+    for (kind, place) in [
+        (Kind::Transmission, a),
+        (Kind::Aria2, b),
+        (Kind::Libtorrent, c),
+    ] {
+        let Some(mut client) = kind.start(TEST, &sandbox, place) else {
+            return;
+        };
+        let target = sandbox.fresh_dir("target");
+        let transfer = client.add(&Source::Torrent(&torrent), &target, limits);
+        announced(leeches.len() + 1);
+        let program = Program::Theirs(kind, client, transfer);
+        leeches.push(Leech {
+            place,
+            program,
+            target,
+            done: None,
+        });
+    }
+    let up = UP.to_string();
+    for place in [d, e] {
+        let target = sandbox.fresh_dir("target");
+        let get = sandbox.start_at(
+            place,
+            "get",
+            &[
+                &torrent, &"-d", &target, &"--up", &up, &"--seed", &"forever",
+            ],
+        );
+        leeches.push(Leech {
+            place,
+            program: Program::Ours(Box::new(get)),
+            target,
+            done: None,
+        });
+    }
+    announced(leeches.len());
+    let started = Instant::now();
+    let mut seed = sandbox.start_at(home, "seed", &[&torrent, &source, &"--up", &up]);
+    seed.addr();
+    while leeches.iter().any(|leech| leech.done.is_none()) && started.elapsed() < LATEST {
+        for leech in leeches.iter_mut().filter(|leech| leech.done.is_none()) {
+            if leech.is_complete() {
+                leech.done = Some(started.elapsed());
+            }
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let table = table(&net, home, &leeches);
+    println!("{table}");
+    for leech in &leeches {
+        assert!(
+            leech.done.is_some(),
+            "{} is not complete\n{table}",
+            leech.name()
+        );
+        assert_eq!(
+            sha256(&file),
+            sha256(&leech.target.join("mixed.bin")),
+            "{}",
+            leech.name()
+        );
+        let others = leeches.iter().filter(|other| other.name() != leech.name());
+        let traded: f64 = others
+            .map(|other| copies(&net, other.place, leech.place))
+            .sum();
+        assert!(
+            traded >= SHARE_MIN,
+            "{} got {traded:.3} copies from others\n{table}",
+            leech.name()
+        );
+    }
+}
+
+/// Who gave whom how much of a copy, and when each was done.
+fn table(net: &Network, home: &Place, leeches: &[Leech<'_>]) -> String {
+    let names: Vec<String> = leeches.iter().map(Leech::name).collect();
+    let mut table = format!("{:>13} {:>12}", "copies from", "the seed");
+    for name in &names {
+        write!(table, " {name:>12}").unwrap();
+    }
+    writeln!(table, "   done after").unwrap();
+    for (leech, name) in leeches.iter().zip(&names) {
+        write!(table, "{name:>13} {:>12.2}", copies(net, home, leech.place)).unwrap();
+        for other in leeches {
+            if std::ptr::eq(leech, other) {
+                write!(table, " {:>12}", "").unwrap();
+            } else {
+                write!(table, " {:>12.2}", copies(net, other.place, leech.place)).unwrap();
+            }
+        }
+        let seconds = leech.done.map_or(f64::NAN, |done| done.as_secs_f64());
+        writeln!(table, "   {seconds:.1} s").unwrap();
+    }
+    writeln!(table, "the bound is {BOUND_S:.1} s").unwrap();
+    table
+}
