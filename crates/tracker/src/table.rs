@@ -282,10 +282,20 @@ impl Table {
             .num_want
             .map_or(self.limits.num_want_default, |n| n as usize);
         let want = want.min(self.limits.num_want_max);
-        let swarm = self.swarms.get(&query.info_hash);
-        swarm
-            .map(|swarm| swarm.sample(now, rng, asker, query.port, kind_of(query), want))
-            .unwrap_or_default()
+        let Some(swarm) = self.swarms.get(&query.info_hash) else {
+            return Vec::new();
+        };
+        let kind = kind_of(query);
+        let mut told = swarm.sample(now, rng, asker, query.port, kind, want);
+        // aria2 begins a magnet, whose length it does not know yet, with nothing left: without
+        // seeds it would never hear more. What leeches leave free is theirs, once.
+        if kind == Kind::Seed && query.event == AnnounceEvent::Started && told.len() < want {
+            let others = swarm.sample(now, rng, asker, query.port, Kind::Downloader, want);
+            let others = others.into_iter().filter(|other| !told.contains(other));
+            let others: Vec<_> = others.take(want - told.len()).collect();
+            told.extend(others);
+        }
+        told
     }
 }
 

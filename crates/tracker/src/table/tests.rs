@@ -157,6 +157,30 @@ fn a_seed_is_not_given_other_seeds() {
     assert!(tracker.told("10.0.0.2:2", &seed()).is_empty());
 }
 
+/// aria2 says so of a magnet.
+#[test]
+fn who_starts_with_nothing_left_hears_of_leeches_and_then_of_seeds_once() {
+    let mut tracker = Tracker::new(Limits {
+        num_want_max: 3,
+        ..limits()
+    });
+    let started = AnnounceQuery {
+        event: AnnounceEvent::Started,
+        ..seed()
+    };
+    tracker.told("10.0.0.1:1", &seed());
+    tracker.told("10.0.0.2:2", &leech());
+    assert_eq!(
+        tracker.told("10.0.0.3:3", &started),
+        ["10.0.0.1:1", "10.0.0.2:2"]
+    );
+    assert_eq!(tracker.told("10.0.0.3:3", &seed()), ["10.0.0.2:2"]);
+    tracker.told("10.0.0.4:4", &leech());
+    tracker.told("10.0.0.5:5", &leech());
+    let crowded = tracker.told("10.0.0.3:3", &started);
+    assert_eq!(crowded, ["10.0.0.2:2", "10.0.0.4:4", "10.0.0.5:5"]);
+}
+
 /// The rule of threats: an address is told only where it means the same machine.
 #[test]
 fn private_and_loopback_addresses_are_not_told_outside_their_network() {
