@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use crate::fixture::{PATIENCE, Sandbox};
 
+pub use daemon::{Request, ask};
 pub use network::{Network, Place};
 pub use tracker::await_peers;
 
@@ -42,6 +43,8 @@ pub use tracker::await_peers;
 pub enum Source<'a> {
     Torrent(&'a Path),
     Magnet(&'a str),
+    /// Of a .torrent, for clients that open such.
+    Url(&'a str),
 }
 
 /// Bytes per second of one transfer; `None` is the client's default.

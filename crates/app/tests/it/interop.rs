@@ -9,6 +9,7 @@ mod killed;
 mod matrix;
 mod mixed;
 mod oracle;
+mod shared;
 mod shown;
 mod sparse;
 mod swarm;

@@ -80,7 +80,9 @@ impl Client for Aria2 {
                 let torrent = base64(&std::fs::read(path).unwrap());
                 self.call("aria2.addTorrent", &json!([torrent, [], options]))
             }
-            Source::Magnet(uri) => self.call("aria2.addUri", &json!([[uri], options])),
+            Source::Magnet(uri) | Source::Url(uri) => {
+                self.call("aria2.addUri", &json!([[uri], options]))
+            }
         };
         self.gids
             .push(gid.as_str().expect("a gid is text").to_owned());

@@ -33,6 +33,7 @@ impl Client for LibtorrentClient {
         let source = match source {
             Source::Torrent(path) => path.as_os_str(),
             Source::Magnet(uri) => uri.as_ref(),
+            Source::Url(_) => panic!("libtorrent 2.1 opens no URLs"),
         };
         let peer = self
             .libtorrent

@@ -82,7 +82,9 @@ impl Client for Qbittorrent {
                 let disposition = "name=\"torrents\"; filename=\"it.torrent\"\r\nContent-Type: application/x-bittorrent";
                 part(&mut body, disposition, &std::fs::read(path).unwrap());
             }
-            Source::Magnet(uri) => part(&mut body, "name=\"urls\"", uri.as_bytes()),
+            Source::Magnet(uri) | Source::Url(uri) => {
+                part(&mut body, "name=\"urls\"", uri.as_bytes())
+            }
         }
         body.extend(format!("--{BOUNDARY}--\r\n").as_bytes());
         let headers = format!("Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n");

@@ -84,7 +84,7 @@ impl Client for Transmission {
             Source::Torrent(path) => {
                 arguments["metainfo"] = json!(base64(&std::fs::read(path).unwrap()));
             }
-            Source::Magnet(uri) => arguments["filename"] = json!(uri),
+            Source::Magnet(uri) | Source::Url(uri) => arguments["filename"] = json!(uri),
         }
         let added = self.call("torrent-add", &arguments);
         let id = added["torrent-added"]["id"].clone();

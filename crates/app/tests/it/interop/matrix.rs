@@ -27,12 +27,15 @@ enum Link {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Tracker {
     Http,
+    Udp,
 }
 
 /// How the leech learns of the torrent, and where the peers meet.
-const CELLS: [(Link, Tracker); 2] = [
+const CELLS: [(Link, Tracker); 4] = [
     (Link::Torrent, Tracker::Http),
     (Link::Magnet, Tracker::Http),
+    (Link::Torrent, Tracker::Udp),
+    (Link::Magnet, Tracker::Udp),
 ];
 
 /// One way to share one file.
@@ -50,7 +53,7 @@ struct Cell {
 }
 
 impl Cell {
-    fn new(sandbox: &Sandbox, index: usize, http: &str) -> Self {
+    fn new(sandbox: &Sandbox, index: usize, http: &str, udp: &str) -> Self {
         let (link, tracker) = CELLS[index];
         let name = format!("{link:?} {tracker:?}");
         let source = sandbox.dir(&format!("source {name}"));
@@ -59,6 +62,7 @@ impl Cell {
         Data::new(100 + index as u64).file(&path, BYTES);
         let url = match tracker {
             Tracker::Http => http,
+            Tracker::Udp => udp,
         };
         let torrent = sandbox.path(&format!("{name}.torrent"));
         let created = create(sandbox, &path, &torrent, &[&"--tracker", &url]);
@@ -106,8 +110,10 @@ impl Matrix {
     fn new(place: &Place) -> Self {
         let sandbox = Sandbox::new();
         let (tracker, http) = sandbox.tracker_at(place);
+        let udp = tracker.events[0]["udp"].as_str().unwrap();
+        let udp = format!("udp://{udp}/announce");
         let cells = (0..CELLS.len())
-            .map(|index| Cell::new(&sandbox, index, &http))
+            .map(|index| Cell::new(&sandbox, index, &http, &udp))
             .collect();
         Self {
             cells,
@@ -160,7 +166,7 @@ fn comes_from(kind: Kind) {
         .map(|cell| {
             let source = match cell.link() {
                 Source::Torrent(path) => path.as_os_str().to_owned(),
-                Source::Magnet(uri) => uri.into(),
+                Source::Magnet(uri) | Source::Url(uri) => uri.into(),
             };
             matrix.sandbox.start_at(
                 ours,
