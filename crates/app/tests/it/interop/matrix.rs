@@ -1,4 +1,4 @@
-//! Every client, both ways, by .torrent and magnet, over HTTP and UDP trackers.
+//! Every client, both ways, by .torrent and magnet.
 //!
 //! A test is one client and one direction; its cells run side by side, each with a torrent of its
 //! own, and a failure names the cells. The other client is as its makers ship it, see
@@ -27,15 +27,12 @@ enum Link {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Tracker {
     Http,
-    Udp,
 }
 
 /// How the leech learns of the torrent, and where the peers meet.
-const CELLS: [(Link, Tracker); 4] = [
+const CELLS: [(Link, Tracker); 2] = [
     (Link::Torrent, Tracker::Http),
     (Link::Magnet, Tracker::Http),
-    (Link::Torrent, Tracker::Udp),
-    (Link::Magnet, Tracker::Udp),
 ];
 
 /// One way to share one file.
@@ -53,7 +50,7 @@ struct Cell {
 }
 
 impl Cell {
-    fn new(sandbox: &Sandbox, index: usize, http: &str, udp: &str) -> Self {
+    fn new(sandbox: &Sandbox, index: usize, http: &str) -> Self {
         let (link, tracker) = CELLS[index];
         let name = format!("{link:?} {tracker:?}");
         let source = sandbox.dir(&format!("source {name}"));
@@ -62,7 +59,6 @@ impl Cell {
         Data::new(100 + index as u64).file(&path, BYTES);
         let url = match tracker {
             Tracker::Http => http,
-            Tracker::Udp => udp,
         };
         let torrent = sandbox.path(&format!("{name}.torrent"));
         let created = create(sandbox, &path, &torrent, &[&"--tracker", &url]);
@@ -110,10 +106,8 @@ impl Matrix {
     fn new(place: &Place) -> Self {
         let sandbox = Sandbox::new();
         let (tracker, http) = sandbox.tracker_at(place);
-        let udp = tracker.events[0]["udp"].as_str().unwrap();
-        let udp = format!("udp://{udp}/announce");
         let cells = (0..CELLS.len())
-            .map(|index| Cell::new(&sandbox, index, &http, &udp))
+            .map(|index| Cell::new(&sandbox, index, &http))
             .collect();
         Self {
             cells,
