@@ -16,8 +16,6 @@
 //! A client that is not installed, or a machine that gives no network, means a test that is
 //! skipped loudly; with `DUNLIN_REQUIRE_CLIENTS=1` it fails instead.
 
-#![allow(dead_code, reason = "the fixture is ahead of its first tests")]
-
 mod aria2;
 mod daemon;
 mod libtorrent;
@@ -93,13 +91,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [
-        Self::Libtorrent,
-        Self::Aria2,
-        Self::Transmission,
-        Self::Qbittorrent,
-    ];
-
     /// Starts the client at `place`. `None` means that `test` must end here: it was skipped.
     pub fn start(self, test: &str, sandbox: &Sandbox, place: &Place) -> Option<Box<dyn Client>> {
         Some(match self {
