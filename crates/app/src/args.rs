@@ -326,6 +326,15 @@ pub struct Swarm {
     /// Ask this tracker too; a,b is one tier
     #[arg(long = "tracker", value_name = "URL")]
     pub trackers: Vec<String>,
+    /// Use this network interface, or this address of one, and no other
+    #[arg(long, value_name = "NAME|ADDR")]
+    pub interface: Option<String>,
+    /// Use IPv4 alone
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// Use IPv6 alone
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
     /// Download limit [default: unlimited]
     #[arg(long, value_name = "RATE")]
     pub down: Option<String>,
@@ -421,6 +430,10 @@ impl Swarm {
     pub fn add_to(&self, config: &mut Config) -> Result<(), Failure> {
         config.add_flag("swarm.peers", self.peers.iter().cloned())?;
         config.add_flag("swarm.trackers", self.trackers.iter().cloned())?;
+        config.add_flag("swarm.interface", self.interface.clone())?;
+        let family = [(self.ipv4, "ipv4"), (self.ipv6, "ipv6")];
+        let family = family.into_iter().find(|(is_given, _)| *is_given);
+        config.add_flag("swarm.family", family.map(|(_, word)| word.to_owned()))?;
         config.add_flag("limits.down", self.down.clone())?;
         config.add_flag("limits.up", self.up.clone())?;
         config.add_flag("limits.max_peers", self.max_peers.clone())?;

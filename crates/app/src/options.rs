@@ -180,6 +180,20 @@ pub const OPTIONS: &[Spec] = &[
         |t| address(t).map(drop),
         "address and port to listen on",
     ),
+    one(
+        "swarm.interface",
+        "--interface",
+        "",
+        text,
+        "use this network interface (a name or one of its addresses) and no other",
+    ),
+    one(
+        "swarm.family",
+        "--ipv4",
+        "both",
+        |t| word(t, &["both", "ipv4", "ipv6"]),
+        "addresses to use: both, ipv4 (`--ipv4`) or ipv6 (`--ipv6`)",
+    ),
     many(
         "swarm.trackers",
         "--tracker",

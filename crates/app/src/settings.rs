@@ -1,9 +1,7 @@
 //! Options of a swarm, in the types of the engine.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
 use dunlin_engine::config::{LeechStrategy, PieceOrder, RateLimits, SeedStrategy};
-use dunlin_host::Listen;
+use dunlin_host::{Families, Interface, Listen, Network};
 
 use crate::config::Config;
 use crate::failure::Failure;
@@ -14,6 +12,7 @@ use crate::{options, peers};
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub engine: dunlin_engine::Config,
+    pub network: Network,
     pub order: PieceOrder,
     pub peers: Vec<peers::Name>,
     /// Besides the torrent's own.
@@ -52,6 +51,7 @@ impl Settings {
         let tier = |tier: &String| tier.split(',').map(str::to_owned).collect();
         Ok(Self {
             engine,
+            network: network(config),
             order: match config.text("pieces.order") {
                 "random" => PieceOrder::Random,
                 "sequential" => PieceOrder::Sequential,
@@ -68,12 +68,25 @@ impl Settings {
 pub fn listen(config: &Config) -> Listen {
     let listen = config.get_given("swarm.listen", options::address);
     let port = config.get_given("swarm.port", options::port);
-    let any = |port| Listen::Exact(SocketAddr::from((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)));
     match (listen, port) {
-        (Some(_), Some(port)) if config.outweighs("swarm.port", "swarm.listen") => any(port),
+        (Some(_), Some(port)) if config.outweighs("swarm.port", "swarm.listen") => {
+            Listen::Port(port)
+        }
         (Some(addr), _) => Listen::Exact(addr),
-        (None, Some(port)) => any(port),
+        (None, Some(port)) => Listen::Port(port),
         (None, None) => Listen::Auto(config.get("swarm.port", options::port)),
+    }
+}
+
+fn network(config: &Config) -> Network {
+    let interface = config.text("swarm.interface");
+    Network {
+        families: match config.text("swarm.family") {
+            "ipv4" => Families::V4,
+            "ipv6" => Families::V6,
+            _ => Families::Both,
+        },
+        interface: (!interface.is_empty()).then(|| Interface::from(interface)),
     }
 }
 
@@ -86,10 +99,7 @@ mod tests {
         let mut config = Config::default();
         assert_eq!(listen(&config), Listen::Auto(6881));
         config.add_flag("swarm.port", ["7000".to_owned()]).unwrap();
-        assert_eq!(
-            listen(&config),
-            Listen::Exact("0.0.0.0:7000".parse().unwrap())
-        );
+        assert_eq!(listen(&config), Listen::Port(7000));
         config
             .add_flag("swarm.listen", ["127.0.0.1:0".to_owned()])
             .unwrap();
@@ -110,6 +120,8 @@ mod tests {
             ("choking.seed_strategy", "fastest-upload"),
             ("limits.max_peers", "9"),
             ("pieces.order", "sequential"),
+            ("swarm.interface", "eth0"),
+            ("swarm.family", "ipv6"),
             ("swarm.peers", "127.0.0.1:9"),
             ("swarm.trackers", "http://a/announce,http://b/announce"),
         ] {
@@ -117,6 +129,7 @@ mod tests {
         }
         let Settings {
             engine,
+            network,
             order,
             peers,
             trackers,
@@ -128,6 +141,8 @@ mod tests {
                 up: Some(2_000_000)
             }
         );
+        assert_eq!(network.families, Families::V6);
+        assert_eq!(network.interface, Some(Interface::Name("eth0".to_owned())));
         assert_eq!(engine.preferred_neighbors, 7);
         assert_eq!(engine.unchoking_interval.as_secs(), 2);
         assert_eq!(engine.optimistic_interval.as_secs(), 6);

@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use dunlin_host::fetch::{FetchErrorKind, FetchOptions, fetch};
+use dunlin_host::{Network, shown_url};
 use dunlin_metainfo::{Magnet, Metainfo, MetainfoError, Torrent, TorrentV2};
 
 use crate::failure::{Code, Failure};
@@ -38,7 +39,7 @@ pub fn is_info_hash(text: &str) -> bool {
 
 /// Reads and checks the torrent that `source` names. A link is not enough.
 pub fn load(source: &str) -> Result<Torrent, Failure> {
-    match find(source, None)? {
+    match find(source, None, &Network::default())? {
         Found::Torrent(torrent) => Ok(*torrent),
         Found::V2Only(_) => Err(v2_only(source)),
         Found::Link(_) => Err(Failure::usage(format!(
@@ -48,8 +49,8 @@ pub fn load(source: &str) -> Result<Torrent, Failure> {
     }
 }
 
-/// `patience` is how long a server may take at most.
-pub fn find(source: &str, patience: Option<Duration>) -> Result<Found, Failure> {
+/// `patience` is how long a server may take at most, `network` where it is reached from.
+pub fn find(source: &str, patience: Option<Duration>, network: &Network) -> Result<Found, Failure> {
     if source == "-" {
         let bytes = read_some(std::io::stdin().lock(), Path::new("stdin"))?;
         return parse(&bytes, "stdin");
@@ -60,8 +61,8 @@ pub fn find(source: &str, patience: Option<Duration>) -> Result<Found, Failure> 
             return link(source).map(|magnet| Found::Link(Box::new(magnet)));
         }
         if starts_with(source, "http://") || starts_with(source, "https://") {
-            let bytes = download(source, patience)?;
-            return parse(&bytes, source);
+            let bytes = download(source, patience, network)?;
+            return parse(&bytes, &shown_url(source));
         }
         if is_info_hash(source) {
             return Ok(Found::Link(Box::new(bare(source))));
@@ -141,15 +142,16 @@ fn starts_with(source: &str, start: &str) -> bool {
 }
 
 /// Asks the server on a thread of its own: an interrupt need not wait for it.
-fn download(url: &str, patience: Option<Duration>) -> Result<Vec<u8>, Failure> {
+fn download(url: &str, patience: Option<Duration>, network: &Network) -> Result<Vec<u8>, Failure> {
     let interrupt = Interrupt::install()?;
     let options = FetchOptions::default();
     let options = FetchOptions {
         bytes_max: TORRENT_BYTES_MAX as usize,
         timeout: patience.unwrap_or(options.timeout).min(options.timeout),
+        network: network.clone(),
     };
     let (sender, answer) = mpsc::sync_channel(1);
-    let asked = url.to_owned();
+    let (asked, url) = (url.to_owned(), shown_url(url));
     std::thread::Builder::new()
         .name("fetch".to_owned())
         .spawn(move || sender.send(fetch(&asked, &options)))
@@ -177,7 +179,7 @@ fn download(url: &str, patience: Option<Duration>) -> Result<Vec<u8>, Failure> {
 
 fn advice(kind: FetchErrorKind) -> (Code, &'static str) {
     match kind {
-        FetchErrorKind::Url => (Code::Usage, ""),
+        FetchErrorKind::Url | FetchErrorKind::Network => (Code::Usage, ""),
         FetchErrorKind::NotFound => (Code::NotFound, "; check the address"),
         FetchErrorKind::Unreachable => (
             Code::NotFound,
@@ -230,7 +232,7 @@ mod tests {
     #[test]
     fn a_hash_alone_is_a_link_of_its_kind() {
         for (digits, v1) in [("aB".repeat(20), true), ("aB".repeat(32), false)] {
-            let Found::Link(magnet) = find(&digits, None).unwrap() else {
+            let Found::Link(magnet) = find(&digits, None, &Network::default()).unwrap() else {
                 panic!("{digits}");
             };
             assert_eq!(magnet.info_hash.is_some(), v1);
@@ -240,7 +242,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_bad_source_has_its_code() {
-        let code = |source: &str| find(source, None).unwrap_err().code;
+        let code = |source: &str| find(source, None, &Network::default()).unwrap_err().code;
         assert_eq!(code("/nowhere/at/all.torrent"), Code::NotFound);
         assert_eq!(code("/"), Code::BadInput);
         assert_eq!(code("magnet:?xt=urn:btih:00"), Code::BadInput);

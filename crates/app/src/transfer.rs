@@ -94,6 +94,7 @@ pub fn run(mut plan: Plan, items: Vec<Item>, failed: Vec<Failure>) -> Result<(),
     let config = HostConfig {
         engine: plan.settings.engine.clone(),
         listen: plan.listen,
+        network: plan.settings.network.clone(),
         disk_workers: cores(),
     };
     let started_at = plan.events.now();

@@ -6,13 +6,44 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
-/// The addresses of a host, canonical (no IPv4 inside IPv6), at most [`ADDRESSES_MAX`].
-pub(crate) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let addrs = (host, port).to_socket_addrs()?;
-    Ok(addrs
-        .map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()))
-        .take(ADDRESSES_MAX)
-        .collect())
+/// Why a name has no address.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum DnsError {
+    #[error("host not found: {0}")]
+    NotFound(String),
+    #[error("host not found: {0} ({1})")]
+    Failed(String, String),
+}
+
+/// The addresses of a host, canonical (no IPv4 inside IPv6), at most [`ADDRESSES_MAX`] a family.
+pub(crate) fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, DnsError> {
+    let found = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| dns_error(host, &error))?;
+    let mut addrs: Vec<SocketAddr> = Vec::new();
+    for addr in found {
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        let same = addrs
+            .iter()
+            .filter(|known| known.is_ipv4() == addr.is_ipv4());
+        if same.count() < ADDRESSES_MAX && !addrs.contains(&addr) {
+            addrs.push(addr);
+        }
+    }
+    if addrs.is_empty() {
+        return Err(DnsError::NotFound(host.to_owned()));
+    }
+    Ok(addrs)
+}
+
+fn dns_error(host: &str, error: &io::Error) -> DnsError {
+    let words = crate::words(error);
+    // getaddrinfo's own words stand behind those of the library.
+    let words = words.rsplit(": ").next().unwrap_or_default();
+    if words.starts_with("Name or service not known") {
+        return DnsError::NotFound(host.to_owned());
+    }
+    DnsError::Failed(host.to_owned(), words.to_lowercase())
 }
 
 /// An address that only this machine or its own network can reach.
@@ -41,7 +72,7 @@ pub(crate) fn is_local(ip: IpAddr) -> bool {
     }
 }
 
-/// Tried one after the other: more would only prolong the wait for a dead host.
+/// Tried one after the other: more of them would only prolong the wait for a dead host.
 const ADDRESSES_MAX: usize = 4;
 
 #[cfg(test)]

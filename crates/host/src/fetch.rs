@@ -5,14 +5,18 @@
 
 use std::time::Duration;
 
+use crate::Listen;
 use crate::http::{self, HttpError, Loopback, Response, ResponseError, Rules, Tls, Url};
+use crate::net::{Network, Paths};
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FetchOptions {
     /// The longest answer that is taken, in bytes.
     pub bytes_max: usize,
     /// For connecting and everything after it, redirects included.
     pub timeout: Duration,
+    /// What of this machine's network is used.
+    pub network: Network,
 }
 
 impl Default for FetchOptions {
@@ -21,6 +25,7 @@ impl Default for FetchOptions {
         Self {
             bytes_max: 10_000_000,
             timeout: http::TOTAL_TIMEOUT,
+            network: Network::default(),
         }
     }
 }
@@ -39,6 +44,8 @@ pub enum FetchErrorKind {
     Url,
     /// No such host, or the server has no such file (404, 410).
     NotFound,
+    /// The part of the network that is to be used does not exist.
+    Network,
     /// The server wants to know who we are, or does not like us (401, 403).
     Refused,
     TooLarge,
@@ -59,11 +66,16 @@ pub fn fetch(url: &str, options: &FetchOptions) -> Result<Vec<u8>, FetchError> {
 }
 
 fn fetch_with(url: &str, options: &FetchOptions, tls: &Tls) -> Result<Vec<u8>, FetchError> {
+    let paths = Paths::new(&options.network, Listen::Auto(0)).map_err(|error| FetchError {
+        kind: FetchErrorKind::Network,
+        message: error.to_string(),
+    })?;
     let rules = Rules {
         body_len_max: options.bytes_max,
         timeout: options.timeout,
         loopback: Loopback::Anything,
-        from: None,
+        family: None,
+        paths: &paths,
         tls,
     };
     let response = Url::parse(url)
@@ -82,11 +94,13 @@ fn fetch_with(url: &str, options: &FetchOptions, tls: &Tls) -> Result<Vec<u8>, F
 fn kind(error: &HttpError) -> FetchErrorKind {
     match error {
         HttpError::Url(_) => FetchErrorKind::Url,
-        HttpError::HostNotFound(_) => FetchErrorKind::NotFound,
+        HttpError::Dns(_) => FetchErrorKind::NotFound,
         HttpError::Response(ResponseError::BodyTooLong(_)) => FetchErrorKind::TooLarge,
         HttpError::Tls(_) | HttpError::Downgrade(_) => FetchErrorKind::Tls,
         HttpError::TimedOut(_) => FetchErrorKind::TimedOut,
-        HttpError::Refused | HttpError::Reset | HttpError::Io(_) => FetchErrorKind::Unreachable,
+        HttpError::Refused | HttpError::Reset | HttpError::Io(_) | HttpError::NoAddress(_) => {
+            FetchErrorKind::Unreachable
+        }
         HttpError::Response(_)
         | HttpError::Redirects
         | HttpError::NoLocation

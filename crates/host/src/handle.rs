@@ -17,6 +17,8 @@ use dunlin_engine::snapshot::TorrentSnapshot;
 use dunlin_engine::{AddMagnet, AddTorrent, Command, Config, PeerAddr, TorrentKey};
 use dunlin_metainfo::{InfoHash, PeerId, Torrent};
 
+use crate::http::{check_tracker, shown as shown_url};
+use crate::net::{Network, NetworkError, Paths};
 use crate::notices::{Notice, Notices};
 use crate::poller::{Poller, Wake};
 use crate::run::{Loop, Order};
@@ -28,6 +30,7 @@ pub struct HostConfig {
     /// Its peer id and listening port are replaced by the real ones.
     pub engine: Config,
     pub listen: Listen,
+    pub network: Network,
     /// Threads that hash, read and write.
     pub disk_workers: usize,
 }
@@ -36,6 +39,8 @@ pub struct HostConfig {
 pub enum HostError {
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     #[error("no randomness from the system: {0}")]
     Randomness(getrandom::Error),
     #[error("the system gives us no thread or no poll object: {0}")]
@@ -82,7 +87,8 @@ pub struct Handle {
 /// Opens the port and starts the threads. News come out of the receiver, which should be drained:
 /// see [`Notice`].
 pub fn start(mut config: HostConfig) -> Result<(Handle, Receiver<Notice>), HostError> {
-    let (listeners, listen_addr) = tcp::listen(config.listen)?;
+    let paths = Paths::new(&config.network, config.listen)?;
+    let (listeners, listen_addr) = tcp::listen(config.listen, &paths)?;
     config.engine.listen_port = listen_addr.port();
     config.engine.peer_id = random_peer_id()?;
     // Peers never take the last sockets: somebody new can always be heard, and then the session
@@ -95,7 +101,7 @@ pub fn start(mut config: HostConfig) -> Result<(Handle, Receiver<Notice>), HostE
     let wake = poller.wake();
     let (orders, inbox) = mpsc::sync_channel(ORDERS_MAX);
     let (notices, receiver) = Notices::new();
-    let run = Loop::new(config, seed, listeners, poller, inbox, notices)?;
+    let run = Loop::new(config, seed, paths, listeners, poller, inbox, notices)?;
     let thread = thread::Builder::new()
         .name("loop".to_owned())
         .spawn(move || run.run())?;
@@ -139,7 +145,7 @@ impl Handle {
         } = request;
         let params = Box::new(AddMagnet {
             info_hash,
-            trackers,
+            trackers: supported(trackers),
             peers: peers.into_iter().map(peer_addr).collect(),
             limits,
         });
@@ -166,7 +172,7 @@ impl Handle {
             piece_digests: Arc::clone(&torrent.piece_digests),
             private: torrent.private,
             info: Arc::clone(&torrent.info),
-            trackers,
+            trackers: supported(trackers),
             resume: prepared.resume,
             priorities,
             peers: peers.into_iter().map(peer_addr).collect::<BTreeSet<_>>(),
@@ -239,6 +245,20 @@ impl std::fmt::Debug for Handle {
             .field("listen_addr", &self.listen_addr)
             .finish_non_exhaustive()
     }
+}
+
+/// Trackers that we know how to ask; of the others one line is said, here and now.
+fn supported(mut tiers: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    for tier in &mut tiers {
+        tier.retain(|url| {
+            let checked = check_tracker(url);
+            if let Err(why) = &checked {
+                tracing::debug!("tracker {} is left out: {why}", shown_url(url));
+            }
+            checked.is_ok()
+        });
+    }
+    tiers
 }
 
 fn peer_addr(addr: SocketAddr) -> PeerAddr {

@@ -12,10 +12,13 @@ mod tls;
 mod url;
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::dns;
+use dunlin_proto::tracker::udp::Family;
+
+use crate::dns::{self, DnsError};
+use crate::net::Paths;
 pub(crate) use announce::{announce, host_of};
 use response::ResponseReader;
 pub(crate) use response::{Response, ResponseError};
@@ -32,8 +35,9 @@ pub(crate) struct Rules<'a> {
     /// For everything but looking up names.
     pub(crate) timeout: Duration,
     pub(crate) loopback: Loopback,
-    /// The address that we come from, if it is a certain one.
-    pub(crate) from: Option<IpAddr>,
+    /// Addresses of this family alone.
+    pub(crate) family: Option<Family>,
+    pub(crate) paths: &'a Paths,
     pub(crate) tls: &'a Tls,
 }
 
@@ -54,8 +58,10 @@ pub(crate) enum HttpError {
     Response(#[from] ResponseError),
     #[error(transparent)]
     Tls(TlsError),
-    #[error("host not found: {0}")]
-    HostNotFound(String),
+    #[error(transparent)]
+    Dns(#[from] DnsError),
+    #[error("{0} has no address of a family that is used")]
+    NoAddress(String),
     #[error("connection refused")]
     Refused,
     #[error("no answer within {0} s")]
@@ -78,15 +84,20 @@ pub(crate) enum HttpError {
 
 /// GETs `url` and follows redirects. The deadline covers all of them.
 pub(crate) fn get(url: &Url, rules: &Rules<'_>) -> Result<Response, HttpError> {
+    get_at(url, &dns::resolve(&url.host, url.port)?, rules)
+}
+
+/// The same for a host whose addresses are known.
+pub(crate) fn get_at(
+    url: &Url,
+    addrs: &[SocketAddr],
+    rules: &Rules<'_>,
+) -> Result<Response, HttpError> {
     let deadline = Deadline::after(rules.timeout);
-    let mut url = url.clone();
+    let (mut url, mut addrs) = (url.clone(), addrs.to_vec());
     let mut came_from_outside = false;
     for _ in 0..=REDIRECTS_MAX {
-        let addrs = dns::resolve(&url.host, url.port)
-            .ok()
-            .filter(|addrs| !addrs.is_empty())
-            .ok_or_else(|| HttpError::HostNotFound(url.host.clone()))?;
-        let addrs = allowed(&url, addrs, came_from_outside, rules.loopback)?;
+        addrs = allowed(&url, addrs, came_from_outside, rules)?;
         let response = ask(&url, &addrs, rules, deadline)?;
         if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
             return Ok(response);
@@ -98,6 +109,7 @@ pub(crate) fn get(url: &Url, rules: &Rules<'_>) -> Result<Response, HttpError> {
             return Err(HttpError::Downgrade(next.scheme.name()));
         }
         url = next;
+        addrs = dns::resolve(&url.host, url.port)?;
     }
     Err(HttpError::Redirects)
 }
@@ -110,7 +122,7 @@ fn ask(
     deadline: Deadline,
 ) -> Result<Response, HttpError> {
     let io_error = |error| io_error(&error, deadline);
-    let connect = || Stream::connect(addrs, rules.from, deadline).map_err(io_error);
+    let connect = || Stream::connect(addrs, rules.paths, deadline).map_err(io_error);
     match url.scheme {
         Scheme::Http => exchange(url, connect()?, rules.body_len_max, &io_error),
         Scheme::Https => {
@@ -126,15 +138,22 @@ fn allowed(
     url: &Url,
     mut addrs: Vec<SocketAddr>,
     came_from_outside: bool,
-    loopback: Loopback,
+    rules: &Rules<'_>,
 ) -> Result<Vec<SocketAddr>, HttpError> {
+    addrs.retain(|addr| {
+        let is_wanted = |family| family == Family::of(addr.ip());
+        rules.paths.is_open(addr.ip()) && rules.family.is_none_or(is_wanted)
+    });
+    if addrs.is_empty() {
+        return Err(HttpError::NoAddress(url.host.clone()));
+    }
     if came_from_outside {
         addrs.retain(|addr| !dns::is_local(addr.ip()));
         if addrs.is_empty() {
             return Err(HttpError::LocalRedirect);
         }
     }
-    if loopback == Loopback::AnnouncePath
+    if rules.loopback == Loopback::AnnouncePath
         && addrs.iter().any(|addr| addr.ip().is_loopback())
         && !is_announce_path(url.path())
     {

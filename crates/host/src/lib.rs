@@ -9,6 +9,7 @@ mod dns;
 pub mod fetch;
 pub mod handle;
 mod http;
+mod net;
 mod notices;
 mod poller;
 mod run;
@@ -19,8 +20,9 @@ mod trackers;
 
 pub use handle::{AddRequest, Handle, HostConfig, HostError, MagnetRequest, start};
 pub use http::{UrlError, check_tracker, shown as shown_url};
+pub use net::{Families, Interface, Network, NetworkError};
 pub use notices::Notice;
-pub use tcp::{Listen, ListenError};
+pub use tcp::{Listen, ListenError, ListenErrorKind};
 
 #[cfg(test)]
 mod tests;

@@ -7,11 +7,10 @@
 mod connections;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Duration;
 
-use dunlin_engine::event::{DiskOp, TorrentKey};
+use dunlin_engine::event::{DiskOp, PeerAddr, PeerSource, TorrentKey};
 use dunlin_engine::hub::Hub;
 use dunlin_engine::shard::{Shard, Task};
 use dunlin_engine::snapshot::TorrentSnapshot;
@@ -22,11 +21,12 @@ use mio::net::TcpListener;
 
 use crate::disk::{Disk, DiskConfig, DiskReply, ReadJob};
 use crate::handle::{HostConfig, HostError};
+use crate::net::Paths;
 use crate::notices::{Notice, Notices};
 use crate::poller::{News, Poller};
 use crate::storage::Storage;
 use crate::tcp;
-use crate::trackers::{Announce, Trackers};
+use crate::trackers::{Announce, News as TrackerNews, Trackers};
 use connections::Socket;
 
 /// What a handle asks for.
@@ -59,8 +59,7 @@ pub(crate) struct Loop {
     orders: Receiver<Order>,
     notices: Notices,
     listeners: Vec<Listener>,
-    /// The address that we dial from, if it is a certain one.
-    from: Option<IpAddr>,
+    paths: Paths,
     sockets: BTreeMap<u64, Socket>,
     sockets_max: usize,
     /// No descriptors were left: no new connections until then.
@@ -100,6 +99,7 @@ impl Loop {
     pub(crate) fn new(
         config: HostConfig,
         seed: u64,
+        paths: Paths,
         listeners: Vec<TcpListener>,
         poller: Poller,
         orders: Receiver<Order>,
@@ -112,8 +112,11 @@ impl Loop {
         let shard = Shard::new(config.engine, Rng::new(seed), clock.now());
         let disk = DiskConfig::new(config.disk_workers, shard.receiving_bytes_max());
         let disk = Disk::start(disk, poller.wake())?;
-        let from = config.listen.source();
-        let trackers = Trackers::new(from, poller.wake());
+        let listening = listeners
+            .iter()
+            .filter_map(|listener| Some(listener.local_addr().ok()?.ip()))
+            .collect();
+        let trackers = Trackers::new(paths.clone(), listening, poller.wake());
         let mut listening = Vec::new();
         for (mut socket, key) in listeners.into_iter().zip(0..FIRST_KEY) {
             poller.register_listener(&mut socket, key)?;
@@ -133,7 +136,7 @@ impl Loop {
             orders,
             notices,
             listeners: listening,
-            from,
+            paths,
             sockets: BTreeMap::new(),
             sockets_max: tcp::sockets_max(),
             accept_after: None,
@@ -172,7 +175,7 @@ impl Loop {
         self.accept(now);
         self.take_orders(now);
         self.take_disk_replies(now);
-        self.take_tracker_replies(now);
+        self.take_tracker_news(now);
         if self.shard.has_room() {
             self.ready.append(&mut self.starved);
         }
@@ -303,12 +306,23 @@ impl Loop {
         }
     }
 
-    fn take_tracker_replies(&mut self, now: Instant) {
-        while let Some(reply) = self.trackers.try_reply() {
-            let event = Event::TrackerReplied {
-                torrent: reply.torrent,
-                tracker: reply.tracker,
-                result: reply.result,
+    fn take_tracker_news(&mut self, now: Instant) {
+        while let Some(news) = self.trackers.try_news() {
+            let event = match news {
+                TrackerNews::Reply {
+                    torrent,
+                    tracker,
+                    result,
+                } => Event::TrackerReplied {
+                    torrent,
+                    tracker,
+                    result,
+                },
+                TrackerNews::MorePeers { torrent, peers } => Event::PeersFound {
+                    torrent,
+                    source: PeerSource::Tracker,
+                    peers: peers.into_iter().map(PeerAddr::Tcp).collect(),
+                },
             };
             self.shard.handle(now, event);
         }

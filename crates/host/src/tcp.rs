@@ -1,33 +1,28 @@
 //! TCP sockets as the loop wants them: non-blocking, without Nagle's delay.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dunlin_engine::reason::CloseReason;
 use mio::net::{TcpListener, TcpStream};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use rustix::process::{Resource, getrlimit};
+
+use crate::net::Paths;
 
 /// Where to listen for peers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Listen {
     /// This port on all interfaces, or else the next one that is free.
     Auto(u16),
+    /// This port on all interfaces.
+    Port(u16),
     /// This address and nothing else.
     Exact(SocketAddr),
-}
-
-impl Listen {
-    /// The address that our own connections come from, if it is a certain one.
-    pub(crate) fn source(self) -> Option<IpAddr> {
-        match self {
-            Self::Exact(addr) if !addr.ip().is_unspecified() => Some(addr.ip()),
-            Self::Exact(_) | Self::Auto(_) => None,
-        }
-    }
 }
 
 /// Why we cannot listen.
@@ -35,50 +30,79 @@ impl Listen {
 #[error("{addr}: {message}")]
 pub struct ListenError {
     pub addr: SocketAddr,
-    /// Somebody else listens there.
-    pub is_in_use: bool,
-    /// This machine does not have the address.
-    pub is_unknown: bool,
-    /// The system keeps the port for others.
-    pub is_forbidden: bool,
+    pub kind: ListenErrorKind,
     message: String,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ListenErrorKind {
+    /// Somebody else listens there.
+    InUse,
+    /// Not an address of this machine.
+    NotOurs,
+    /// Ports below 1024 are for the administrator.
+    Permission,
+    Other,
+}
+
 /// The listening sockets, and the address that we tell.
-pub(crate) fn listen(at: Listen) -> Result<(Vec<TcpListener>, SocketAddr), ListenError> {
+pub(crate) fn listen(
+    at: Listen,
+    paths: &Paths,
+) -> Result<(Vec<TcpListener>, SocketAddr), ListenError> {
     match at {
         Listen::Exact(addr) => {
             let listener = bind(addr).map_err(|error| listen_error(addr, &error))?;
             let addr = listener.local_addr().unwrap_or(addr);
             Ok((vec![listener], addr))
         }
+        Listen::Port(port) => bind_all(port, paths),
         Listen::Auto(first) => {
-            let mut last = None;
             let next = (first..=first.saturating_add(PORTS_TRIED - 1)).chain([0]);
-            for port in next {
-                match bind_all_interfaces(port) {
-                    Ok(bound) => return Ok(bound),
-                    Err(error) if error.is_in_use => last = Some(error),
-                    Err(error) => return Err(error),
-                }
-            }
-            Err(last.expect("at least one port was tried"))
+            let mut tries = next.map(|port| bind_all(port, paths));
+            let is_over = |bound: &Result<_, ListenError>| match bound {
+                Ok(_) => true,
+                Err(error) => error.kind != ListenErrorKind::InUse,
+            };
+            tries.find(is_over).unwrap_or_else(|| bind_all(0, paths))
         }
     }
 }
 
-fn bind_all_interfaces(port: u16) -> Result<(Vec<TcpListener>, SocketAddr), ListenError> {
-    let addr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    let v4 = bind(addr).map_err(|error| listen_error(addr, &error))?;
-    let addr = v4.local_addr().unwrap_or(addr);
-    let addr_v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, addr.port()));
-    match bind_v6_only(addr_v6) {
-        Ok(v6) => Ok((vec![v4, v6], addr)),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            Err(listen_error(addr_v6, &error))
+/// One socket a family. A machine without IPv6 has one; which is told only if nothing else is
+/// left.
+fn bind_all(port: u16, paths: &Paths) -> Result<(Vec<TcpListener>, SocketAddr), ListenError> {
+    let mut listeners = Vec::new();
+    let mut told: Option<SocketAddr> = None;
+    let mut failed = None;
+    for ip in paths.listening() {
+        let addr = SocketAddr::new(ip, told.map_or(port, |told| told.port()));
+        let bound = if ip.is_ipv4() {
+            bind(addr)
+        } else {
+            bind_v6_only(addr)
+        };
+        match bound {
+            Ok(listener) => {
+                told = told.or(listener.local_addr().ok()).or(Some(addr));
+                listeners.push(listener);
+            }
+            Err(error) => {
+                let error = listen_error(addr, &error);
+                if error.kind == ListenErrorKind::InUse || addr.is_ipv4() {
+                    return Err(error);
+                }
+                failed = Some(error);
+            }
         }
-        // A machine without IPv6.
-        Err(_) => Ok((vec![v4], addr)),
+    }
+    match (told, failed) {
+        (Some(told), _) => Ok((listeners, told)),
+        (None, Some(error)) => Err(error),
+        (None, None) => Err(listen_error(
+            SocketAddr::from(([0, 0, 0, 0], port)),
+            &io::Error::from(io::ErrorKind::AddrNotAvailable),
+        )),
     }
 }
 
@@ -98,35 +122,33 @@ fn bind_v6_only(addr: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(listener))
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the list of errors is open")]
 fn listen_error(addr: SocketAddr, error: &io::Error) -> ListenError {
-    let is_in_use = error.kind() == io::ErrorKind::AddrInUse;
-    let is_unknown = error.kind() == io::ErrorKind::AddrNotAvailable;
-    let is_forbidden = error.kind() == io::ErrorKind::PermissionDenied;
-    let message = if is_in_use {
-        "another program listens there; choose another port with --port".to_owned()
-    } else if is_unknown {
-        "this machine has no such address; choose another one".to_owned()
-    } else if is_forbidden {
-        "not allowed; choose a port above 1023".to_owned()
-    } else {
-        crate::words(error)
+    let (kind, message) = match error.kind() {
+        io::ErrorKind::AddrInUse => (
+            ListenErrorKind::InUse,
+            "another program listens there; choose another port with --port".to_owned(),
+        ),
+        io::ErrorKind::AddrNotAvailable => (
+            ListenErrorKind::NotOurs,
+            "this machine has no such address; choose another one".to_owned(),
+        ),
+        io::ErrorKind::PermissionDenied => (
+            ListenErrorKind::Permission,
+            "not allowed; choose a port above 1023".to_owned(),
+        ),
+        _ => (ListenErrorKind::Other, crate::words(error)),
     };
     ListenError {
         addr,
-        is_in_use,
-        is_unknown,
-        is_forbidden,
+        kind,
         message,
     }
 }
 
-/// Begins to connect. `from` is the address that we listen on, if it is a certain one: others
-/// should see us come from there.
-pub(crate) fn dial(addr: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
-    let Some(from) = source(from, addr) else {
-        return TcpStream::connect(addr);
-    };
-    let socket = bound(from)?;
+/// Begins to connect.
+pub(crate) fn dial(addr: SocketAddr, paths: &Paths) -> io::Result<TcpStream> {
+    let socket = outgoing(addr, paths)?;
     rustix::io::ioctl_fionbio(&socket, true)?;
     match rustix::net::connect(&socket, &addr) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(TcpStream::from_std(socket.into())),
@@ -137,31 +159,47 @@ pub(crate) fn dial(addr: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStre
 /// Connects and waits for it.
 pub(crate) fn connect(
     addr: SocketAddr,
-    from: Option<IpAddr>,
+    paths: &Paths,
     timeout: Duration,
 ) -> io::Result<std::net::TcpStream> {
-    let Some(from) = source(from, addr) else {
-        return std::net::TcpStream::connect_timeout(&addr, timeout);
-    };
-    let socket = bound(from)?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(timeout))?;
+    let deadline = Instant::now() + timeout;
+    let socket = outgoing(addr, paths)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
     match rustix::net::connect(&socket, &addr) {
-        Ok(()) => Ok(socket.into()),
-        Err(Errno::INPROGRESS | Errno::AGAIN) => Err(io::ErrorKind::TimedOut.into()),
-        Err(error) => Err(error.into()),
+        Ok(()) => {}
+        Err(Errno::INPROGRESS) => wait_writable(&socket, deadline)?,
+        Err(error) => return Err(error.into()),
+    }
+    let stream = std::net::TcpStream::from(socket);
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+fn wait_writable(socket: &OwnedFd, deadline: Instant) -> io::Result<()> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&timeout)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => return Ok(()),
+            // A signal, which another thread takes care of.
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
-/// The address to come from, if it can reach `to` at all.
-fn source(from: Option<IpAddr>, to: SocketAddr) -> Option<IpAddr> {
-    from.filter(|from| {
-        from.is_ipv4() == to.is_ipv4() && from.is_loopback() == to.ip().is_loopback()
-    })
-}
-
-fn bound(from: IpAddr) -> io::Result<OwnedFd> {
-    let socket = new_socket(from)?;
-    rustix::net::bind(&socket, &SocketAddr::new(from, 0))?;
+/// A socket that leaves by the way that leads to `to`.
+fn outgoing(to: SocketAddr, paths: &Paths) -> io::Result<OwnedFd> {
+    let source = paths.source(to.ip())?;
+    let socket = new_socket(to.ip())?;
+    paths.hold(&socket)?;
+    if let Some(source) = source {
+        rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
+    }
     Ok(socket)
 }
 
@@ -233,10 +271,16 @@ const SOCKETS_MIN: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::{Families, Interface, Network};
 
     fn port_of(at: Listen) -> (Vec<TcpListener>, u16) {
-        let (listeners, addr) = listen(at).unwrap();
+        let (listeners, addr) = listen(at, &Paths::ANY).unwrap();
         (listeners, addr.port())
+    }
+
+    fn why(at: Listen) -> (ListenErrorKind, String) {
+        let error = listen(at, &Paths::ANY).unwrap_err();
+        (error.kind, error.to_string())
     }
 
     #[test]
@@ -248,31 +292,87 @@ mod tests {
     }
 
     #[test]
+    fn one_family_listens_alone() {
+        let network = Network {
+            families: Families::V6,
+            interface: None,
+        };
+        let paths = Paths::new(&network, Listen::Auto(0)).unwrap();
+        // A machine without IPv6 cannot listen at all.
+        if let Ok((_listeners, addr)) = listen(Listen::Auto(0), &paths) {
+            assert!(addr.is_ipv6());
+            assert!(std::net::TcpStream::connect(("127.0.0.1", addr.port())).is_err());
+        }
+    }
+
+    #[test]
+    fn an_interface_listens_alone() {
+        let network = Network {
+            families: Families::V4,
+            interface: Some(Interface::from("127.0.0.2")),
+        };
+        let paths = Paths::new(&network, Listen::Auto(0)).unwrap();
+        let (_listeners, addr) = listen(Listen::Auto(0), &paths).unwrap();
+        assert_eq!(addr.ip(), IpAddr::from([127, 0, 0, 2]));
+    }
+
+    #[test]
     fn whoever_listens_on_one_address_comes_from_there() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let from = Some(IpAddr::from([127, 0, 0, 3]));
-        let dialled = dial(addr, from).unwrap();
-        assert_eq!(Some(listener.accept().unwrap().1.ip()), from);
-        let connected = connect(addr, from, Duration::from_secs(10)).unwrap();
-        assert_eq!(Some(listener.accept().unwrap().1.ip()), from);
+        let from = IpAddr::from([127, 0, 0, 3]);
+        let listen = Listen::Exact(SocketAddr::new(from, 0));
+        let paths = Paths::new(&Network::default(), listen).unwrap();
+        let dialled = dial(addr, &paths).unwrap();
+        assert_eq!(listener.accept().unwrap().1.ip(), from);
+        let connected = connect(addr, &paths, Duration::from_secs(10)).unwrap();
+        assert_eq!(listener.accept().unwrap().1.ip(), from);
         drop((dialled, connected));
-        assert_eq!(source(from, "1.1.1.1:80".parse().unwrap()), None);
-        assert_eq!(source(from, "[::1]:80".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn connecting_says_what_went_wrong() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        drop(listener);
+        let kind = |addr| {
+            connect(addr, &Paths::ANY, Duration::from_millis(300))
+                .unwrap_err()
+                .kind()
+        };
+        assert_eq!(kind(addr), io::ErrorKind::ConnectionRefused);
+        // Nobody takes connections out of this backlog, so it fills up.
+        let busy = new_socket(addr.ip()).unwrap();
+        rustix::net::bind(&busy, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        rustix::net::listen(&busy, 1).unwrap();
+        let busy = std::net::TcpListener::from(busy);
+        let addr = busy.local_addr().unwrap();
+        let mut held = Vec::new();
+        let last = loop {
+            match connect(addr, &Paths::ANY, Duration::from_millis(300)) {
+                Ok(stream) => held.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(last.kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]
     fn an_exact_address_in_use_is_refused_and_an_automatic_one_moves_on() {
         let (_taken, port) = port_of(Listen::Auto(0));
         let addr = SocketAddr::from(([127, 0, 0, 1], port));
-        let error = listen(Listen::Exact(addr)).unwrap_err();
-        assert!(error.is_in_use);
-        assert!(
-            error
-                .to_string()
-                .starts_with(&format!("127.0.0.1:{port}: another program"))
-        );
+        let (kind, text) = why(Listen::Exact(addr));
+        assert_eq!(kind, ListenErrorKind::InUse);
+        assert!(text.starts_with(&format!("127.0.0.1:{port}: another program")));
+        assert_eq!(why(Listen::Port(port)).0, ListenErrorKind::InUse);
         let (_, other) = port_of(Listen::Auto(port));
         assert_ne!(port, other);
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_told_apart() {
+        let (kind, text) = why(Listen::Exact("192.0.2.1:0".parse().unwrap()));
+        assert_eq!(kind, ListenErrorKind::NotOurs);
+        assert!(text.contains("no such address"), "{text}");
     }
 }

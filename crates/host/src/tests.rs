@@ -26,7 +26,7 @@ use tempfile::TempDir;
 
 use crate::check::hash_files;
 use crate::storage::{PrepareMode, PrepareOptions, Prepared, StorageError, prepare};
-use crate::{AddRequest, Handle, HostConfig, Listen, Notice};
+use crate::{AddRequest, Handle, HostConfig, Listen, Network, Notice};
 
 /// A test that waits longer than this has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -152,6 +152,7 @@ fn host(buffer_bytes_max: Option<u64>) -> (Handle, Receiver<Notice>) {
             ..default
         },
         listen: Listen::Exact("127.0.0.1:0".parse().unwrap()),
+        network: Network::default(),
         disk_workers: 2,
     };
     crate::start(config).unwrap()

@@ -1,20 +1,27 @@
 //! Announces on helper threads: a few a tracker host, `stopped` first, and never in the way of
 //! the loop.
 //!
-//! [`Queue`] decides what runs; [`Trackers`] runs it. A thread that hangs (in the resolver, say)
-//! holds its place but nothing else; at exit it is left behind.
+//! [`Queue`] decides what runs; [`Trackers`] runs it. A tracker that has addresses of both families
+//! is asked over both (BEP 7), for each shows only the peers of its own: the first answer is the
+//! answer, what the other one adds are more peers. A thread that hangs (in the resolver, say) holds
+//! its place but nothing else; at exit it is left behind.
+
+mod udp;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use dunlin_engine::TorrentKey;
 use dunlin_engine::event::{TrackerFailure, TrackerKey};
+use dunlin_proto::tracker::udp::{Family, Patience};
 use dunlin_proto::tracker::{AnnounceEvent, AnnounceRequest, AnnounceResponse};
 
-use crate::http::{self, Tls};
+use crate::dns;
+use crate::http::{self, Scheme, Tls, Url};
+use crate::net::Paths;
 use crate::poller::Wake;
 
 #[derive(Debug)]
@@ -25,103 +32,271 @@ pub(crate) struct Announce {
     pub(crate) request: AnnounceRequest,
 }
 
+/// What comes of an announce.
 #[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) torrent: TorrentKey,
-    pub(crate) tracker: TrackerKey,
-    pub(crate) result: Result<AnnounceResponse, TrackerFailure>,
-    host: String,
+pub(crate) enum News {
+    /// One for each announce.
+    Reply {
+        torrent: TorrentKey,
+        tracker: TrackerKey,
+        result: Result<AnnounceResponse, TrackerFailure>,
+    },
+    /// The other family's answer.
+    MorePeers {
+        torrent: TorrentKey,
+        peers: Vec<SocketAddr>,
+    },
 }
 
 pub(crate) struct Trackers {
     queue: Queue,
-    /// The address that we come from, if it is a certain one.
-    from: Option<IpAddr>,
-    tls: Arc<Tls>,
+    net: Arc<Net>,
     outbox: Outbox,
-    replies: Receiver<Reply>,
+    answers: Receiver<Answer>,
+    under_way: BTreeMap<u64, UnderWay>,
+    next_id: u64,
 }
 
-/// Where helper threads put their answers.
+/// What helper threads need of the machine.
+#[derive(Debug)]
+struct Net {
+    paths: Paths,
+    /// Where we can be reached: nobody else should be told of us.
+    listening: Vec<IpAddr>,
+    tls: Tls,
+    udp: udp::Pool,
+}
+
+/// What a helper thread heard over one family.
+#[derive(Debug)]
+struct Answer {
+    id: u64,
+    /// So many answers belong to the announce.
+    of: usize,
+    result: Result<AnnounceResponse, TrackerFailure>,
+}
+
+/// Where helper threads put what they hear.
 #[derive(Clone)]
 struct Outbox {
-    replies: Sender<Reply>,
+    answers: Sender<Answer>,
     wake: Wake,
 }
 
+/// An announce that helper threads work on.
+#[derive(Debug)]
+struct UnderWay {
+    host: String,
+    torrent: TorrentKey,
+    tracker: TrackerKey,
+    heard: usize,
+    is_answered: bool,
+    failure: Option<TrackerFailure>,
+}
+
 impl Trackers {
-    pub(crate) fn new(from: Option<IpAddr>, wake: Wake) -> Self {
-        let (sender, replies) = mpsc::channel();
+    /// `listening` are the addresses that peers reach us at, unspecified ones among them.
+    pub(crate) fn new(paths: Paths, listening: Vec<IpAddr>, wake: Wake) -> Self {
+        let (sender, answers) = mpsc::channel();
         Self {
             queue: Queue::default(),
-            from,
-            tls: Arc::default(),
+            net: Arc::new(Net {
+                paths,
+                listening,
+                tls: Tls::default(),
+                udp: udp::Pool::new(Patience::default()),
+            }),
             outbox: Outbox {
-                replies: sender,
+                answers: sender,
                 wake,
             },
-            replies,
+            answers,
+            under_way: BTreeMap::new(),
+            next_id: 0,
         }
     }
 
     pub(crate) fn announce(&mut self, announce: Announce) {
         if let Some(announce) = self.queue.push(announce) {
-            let why = "too many announces wait already";
-            self.outbox.fail(&announce, String::new(), why);
+            let id = self.begin(String::new(), &announce);
+            let why = failure(&"too many announces wait already");
+            self.outbox.send(id, 1, Err(why));
         }
         self.start();
     }
 
-    pub(crate) fn try_reply(&mut self) -> Option<Reply> {
-        let reply = self.replies.try_recv().ok()?;
-        self.queue.finished(&reply.host);
-        self.start();
-        Some(reply)
+    pub(crate) fn try_news(&mut self) -> Option<News> {
+        loop {
+            let answer = self.answers.try_recv().ok()?;
+            if let Some(news) = self.take(answer) {
+                return Some(news);
+            }
+        }
+    }
+
+    fn take(&mut self, answer: Answer) -> Option<News> {
+        let Answer { id, of, result } = answer;
+        let asked = self.under_way.get_mut(&id)?;
+        asked.heard += 1;
+        let is_last = asked.heard >= of;
+        let news = asked.hear(result, is_last);
+        if is_last && let Some(asked) = self.under_way.remove(&id) {
+            self.queue.finished(&asked.host);
+            self.start();
+        }
+        news
+    }
+
+    fn begin(&mut self, host: String, announce: &Announce) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        let asked = UnderWay {
+            host,
+            torrent: announce.torrent,
+            tracker: announce.tracker,
+            heard: 0,
+            is_answered: false,
+            failure: None,
+        };
+        self.under_way.insert(id, asked);
+        id
     }
 
     /// Starts what may run now.
     fn start(&mut self) {
         while let Some((host, announce)) = self.queue.pop() {
-            let announce = Arc::new(announce);
-            let (outbox, asked, asked_host) = (self.outbox.clone(), announce.clone(), host.clone());
-            let (from, tls) = (self.from, Arc::clone(&self.tls));
-            let ask = move || {
-                let result = http::announce(&asked.url, &asked.request, from, &tls);
-                outbox.send(&asked, asked_host, result);
-            };
-            let thread = thread::Builder::new().name("tracker".to_owned());
-            if let Err(error) = thread.stack_size(STACK_LEN).spawn(ask) {
-                self.outbox.fail(&announce, host, &crate::words(&error));
+            let id = self.begin(host, &announce);
+            let (net, outbox) = (Arc::clone(&self.net), self.outbox.clone());
+            let ask = move || net.announce(&announce, &|of, result| outbox.send(id, of, result));
+            if let Err(error) = helper().spawn(ask) {
+                let why = failure(&crate::words(&error));
+                self.outbox.send(id, 1, Err(why));
             }
         }
     }
 }
 
-impl Outbox {
-    fn send(
-        &self,
-        asked: &Announce,
-        host: String,
+impl UnderWay {
+    fn hear(
+        &mut self,
         result: Result<AnnounceResponse, TrackerFailure>,
-    ) {
-        let reply = Reply {
-            torrent: asked.torrent,
-            tracker: asked.tracker,
-            result,
-            host,
-        };
-        // Nobody listens any more when the program is about to end.
-        if self.replies.send(reply).is_ok() {
-            (self.wake)();
+        is_last: bool,
+    ) -> Option<News> {
+        let torrent = self.torrent;
+        match result {
+            Ok(AnnounceResponse { peers, .. }) if self.is_answered => {
+                (!peers.is_empty()).then_some(News::MorePeers { torrent, peers })
+            }
+            Ok(response) => {
+                self.is_answered = true;
+                Some(self.reply(Ok(response)))
+            }
+            Err(failure) => {
+                // The words of a tracker say more than those of the network.
+                if failure.refused || self.failure.is_none() {
+                    self.failure = Some(failure);
+                }
+                let failure = self.failure.take_if(|_| is_last && !self.is_answered)?;
+                Some(self.reply(Err(failure)))
+            }
         }
     }
 
-    fn fail(&self, asked: &Announce, host: String, why: &str) {
-        let failure = TrackerFailure {
-            message: why.to_owned(),
-            refused: false,
+    fn reply(&self, result: Result<AnnounceResponse, TrackerFailure>) -> News {
+        News::Reply {
+            torrent: self.torrent,
+            tracker: self.tracker,
+            result,
+        }
+    }
+}
+
+type Say<'a> = &'a (dyn Fn(usize, Result<AnnounceResponse, TrackerFailure>) + Sync);
+
+impl Net {
+    /// Asks over each family and passes on how many answers there will be, with each of them.
+    fn announce(&self, announce: &Announce, say: Say<'_>) {
+        let (url, groups) = match self.addresses(&announce.url) {
+            Ok(found) => found,
+            Err(failure) => return say(1, Err(failure)),
         };
-        self.send(asked, host, Err(failure));
+        let of = groups.len();
+        let ask = |addrs: &[SocketAddr]| say(of, self.ask(&url, addrs, &announce.request));
+        thread::scope(|scope| {
+            let Some((first, others)) = groups.split_first() else {
+                return;
+            };
+            for addrs in others {
+                if let Err(error) = helper().spawn_scoped(scope, move || ask(addrs)) {
+                    say(of, Err(failure(&crate::words(&error))));
+                }
+            }
+            ask(first);
+        });
+    }
+
+    fn ask(
+        &self,
+        url: &Url,
+        addrs: &[SocketAddr],
+        request: &AnnounceRequest,
+    ) -> Result<AnnounceResponse, TrackerFailure> {
+        match url.scheme {
+            Scheme::Http | Scheme::Https => {
+                http::announce(url, addrs, request, &self.paths, &self.tls)
+            }
+            Scheme::Udp => self.udp.announce(url, addrs, request, &self.paths),
+        }
+    }
+
+    /// The tracker's addresses, a list a family: of those that may be used the ones that could
+    /// reach us, and of these the ones that a way leads to.
+    fn addresses(&self, url: &str) -> Result<(Url, Vec<Vec<SocketAddr>>), TrackerFailure> {
+        let url = Url::parse(url).map_err(|error| failure(&error))?;
+        let mut addrs = dns::resolve(&url.host, url.port).map_err(|error| failure(&error))?;
+        addrs.retain(|addr| self.paths.is_open(addr.ip()));
+        if addrs.is_empty() {
+            let why = format!("{} has no address of a family that is used", url.host);
+            return Err(failure(&why));
+        }
+        let of = |family| move |addr: &SocketAddr| Family::of(addr.ip()) == family;
+        keep_if_any(&mut addrs, |addr| {
+            let family = Family::of(addr.ip());
+            self.listening.iter().any(|ip| Family::of(*ip) == family)
+        });
+        keep_if_any(&mut addrs, |addr| self.paths.udp(*addr).is_ok());
+        let groups = [Family::V6, Family::V4]
+            .map(|family| addrs.iter().copied().filter(of(family)).collect::<Vec<_>>());
+        let groups = groups.into_iter().filter(|group| !group.is_empty());
+        Ok((url, groups.collect()))
+    }
+}
+
+/// Drops what is not right, unless nothing is.
+fn keep_if_any<T>(list: &mut Vec<T>, is_right: impl Fn(&T) -> bool) {
+    if list.iter().any(&is_right) {
+        list.retain(is_right);
+    }
+}
+
+fn helper() -> thread::Builder {
+    let name = "tracker".to_owned();
+    thread::Builder::new().name(name).stack_size(STACK_LEN)
+}
+
+fn failure(why: &dyn ToString) -> TrackerFailure {
+    TrackerFailure {
+        message: why.to_string(),
+        refused: false,
+    }
+}
+
+impl Outbox {
+    fn send(&self, id: u64, of: usize, result: Result<AnnounceResponse, TrackerFailure>) {
+        // Nobody listens any more when the program is about to end.
+        if self.answers.send(Answer { id, of, result }).is_ok() {
+            (self.wake)();
+        }
     }
 }
 
@@ -178,70 +353,11 @@ impl Queue {
 }
 
 const RUNNING_PER_HOST_MAX: usize = 2;
+/// Announces under way; each has at most two threads, one a family.
 const RUNNING_MAX: usize = 32;
 const WAITING_MAX: usize = 10_000;
-/// The response and its parser live on the heap.
-const STACK_LEN: usize = 256 * 1024;
+/// Answers and their parsers live on the heap; the arithmetic of TLS does not.
+const STACK_LEN: usize = 512 * 1024;
 
 #[cfg(test)]
-mod tests {
-    use dunlin_metainfo::{InfoHash, PeerId};
-
-    use super::*;
-
-    fn announce(url: &str, event: AnnounceEvent) -> Announce {
-        Announce {
-            torrent: TorrentKey(0),
-            tracker: TrackerKey { tier: 0, index: 0 },
-            url: url.to_owned(),
-            request: AnnounceRequest {
-                info_hash: InfoHash::new([0; 20]),
-                peer_id: PeerId::new([0; 20]),
-                port: 1,
-                uploaded: 0,
-                downloaded: 0,
-                left: 0,
-                event,
-                num_want: 0,
-                key: 0,
-                tracker_id: None,
-            },
-        }
-    }
-
-    #[test]
-    fn one_slow_host_does_not_hold_up_the_others() {
-        let mut queue = Queue::default();
-        for _ in 0..5 {
-            queue.push(announce("http://slow/announce", AnnounceEvent::None));
-        }
-        queue.push(announce("http://other/announce", AnnounceEvent::None));
-        let hosts: Vec<String> = std::iter::from_fn(|| queue.pop())
-            .map(|(host, _)| host)
-            .collect();
-        assert_eq!(hosts, ["slow", "slow", "other"]);
-        queue.finished("slow");
-        assert_eq!(queue.pop().unwrap().0, "slow");
-        assert!(queue.pop().is_none());
-    }
-
-    #[test]
-    fn stopped_goes_first() {
-        let mut queue = Queue::default();
-        queue.push(announce("http://t/announce", AnnounceEvent::Started));
-        queue.push(announce("http://t/announce", AnnounceEvent::Stopped));
-        assert_eq!(queue.pop().unwrap().1.request.event, AnnounceEvent::Stopped);
-    }
-
-    #[test]
-    fn the_number_of_threads_is_bounded() {
-        let mut queue = Queue::default();
-        for host in 0..100 {
-            queue.push(announce(
-                &format!("http://t{host}/announce"),
-                AnnounceEvent::None,
-            ));
-        }
-        assert_eq!(std::iter::from_fn(|| queue.pop()).count(), RUNNING_MAX);
-    }
-}
+mod tests;

@@ -86,7 +86,7 @@ fn item(args: &Get, source: &str, dir: &Path, plan: &Plan) -> Result<Item, Failu
     let mode = PrepareMode::Download {
         overwrite: args.overwrite,
     };
-    match source::find(source, plan.timeout)? {
+    match source::find(source, plan.timeout, &plan.settings.network)? {
         Found::Torrent(torrent) => {
             let wanted = select::chosen(&torrent, &args.select)?;
             Ok(Item::selected(Arc::new(*torrent), wanted, dir, mode))

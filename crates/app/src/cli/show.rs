@@ -6,6 +6,7 @@
 mod facts;
 mod page;
 
+use dunlin_host::Network;
 use dunlin_metainfo::TorrentFile;
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ use crate::{Context, screen};
 use facts::Facts;
 
 pub fn run(args: &Show, _context: &Context) -> Result<(), Failure> {
-    let facts = match source::find(&args.source, None)? {
+    let facts = match source::find(&args.source, None, &Network::default())? {
         Found::Torrent(torrent) => Facts::from(*torrent),
         Found::V2Only(torrent) => Facts::from(*torrent),
         Found::Link(_) if source::is_info_hash(&args.source) => {

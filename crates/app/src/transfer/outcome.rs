@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dunlin_host::HostError;
+use dunlin_host::{HostError, ListenErrorKind};
 
 use crate::failure::{Code, Failure};
 use crate::options::SeedGoal;
@@ -125,10 +125,16 @@ pub fn first_of(failed: Vec<Failure>) -> Result<(), Failure> {
 
 pub fn host_failure(error: HostError) -> Failure {
     match error {
-        HostError::Listen(error) if error.is_in_use => Failure::new(Code::Conflict, error),
-        HostError::Listen(error) if error.is_unknown => Failure::new(Code::NotFound, error),
-        HostError::Listen(error) if error.is_forbidden => Failure::new(Code::Refused, error),
-        HostError::Listen(error) => Failure::new(Code::Other, error),
+        HostError::Listen(error) => {
+            let code = match error.kind {
+                ListenErrorKind::InUse => Code::Conflict,
+                ListenErrorKind::NotOurs => Code::NotFound,
+                ListenErrorKind::Permission => Code::Refused,
+                ListenErrorKind::Other => Code::Other,
+            };
+            Failure::new(code, error)
+        }
+        HostError::Network(error) => Failure::usage(error),
         HostError::Randomness(_) | HostError::System(_) => Failure::new(Code::Other, error),
     }
 }

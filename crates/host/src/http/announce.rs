@@ -1,33 +1,38 @@
 //! An announce over HTTP.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use dunlin_engine::event::TrackerFailure;
 use dunlin_proto::tracker::http::client::{
     AnnounceError, BODY_LEN_MAX, announce_target, parse_announce,
 };
+use dunlin_proto::tracker::udp::Family;
 use dunlin_proto::tracker::{AnnounceRequest, AnnounceResponse};
 
-use super::{Loopback, Response, Rules, TOTAL_TIMEOUT, Tls, Url, get};
+use crate::net::Paths;
 
-/// Asks the tracker, coming from the address `from` if there is one, and waits for at most
-/// [`TOTAL_TIMEOUT`] plus the time to look up its name.
+use super::{Loopback, Response, Rules, TOTAL_TIMEOUT, Tls, Url, get_at};
+
+/// Asks the tracker at one of `addrs`, which are all of one family, and waits for at most
+/// [`TOTAL_TIMEOUT`] plus the time to look up where it redirects to.
 pub(crate) fn announce(
-    url: &str,
+    url: &Url,
+    addrs: &[SocketAddr],
     request: &AnnounceRequest,
-    from: Option<IpAddr>,
+    paths: &Paths,
     tls: &Tls,
 ) -> Result<AnnounceResponse, TrackerFailure> {
-    let mut url = Url::parse(url).map_err(|error| failure(&error))?;
-    url.target = announce_target(&url.target, request);
     let rules = Rules {
         body_len_max: BODY_LEN_MAX,
         timeout: TOTAL_TIMEOUT,
         loopback: Loopback::AnnouncePath,
-        from,
+        family: addrs.first().map(|addr| Family::of(addr.ip())),
+        paths,
         tls,
     };
-    read_announce(&get(&url, &rules).map_err(|error| failure(&error))?)
+    let mut url = url.clone();
+    url.target = announce_target(&url.target, request);
+    read_announce(&get_at(&url, addrs, &rules).map_err(|error| failure(&error))?)
 }
 
 /// The host whose share of helper threads an announce to `url` uses.

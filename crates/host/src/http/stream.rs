@@ -1,9 +1,10 @@
 //! A TCP connection that never makes anybody wait for longer than it may.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::net::Paths;
 use crate::tcp;
 
 /// Every read and write ends after [`STEP_TIMEOUT`], and all of them together at the deadline, so
@@ -42,13 +43,13 @@ impl Stream {
     /// Tries one address after the other.
     pub(super) fn connect(
         addrs: &[SocketAddr],
-        from: Option<IpAddr>,
+        paths: &Paths,
         deadline: Deadline,
     ) -> io::Result<Self> {
         let mut last = io::Error::from(io::ErrorKind::ConnectionRefused);
         for &addr in addrs {
             let step = deadline.step().ok_or(io::ErrorKind::TimedOut)?;
-            match tcp::connect(addr, from, step) {
+            match tcp::connect(addr, paths, step) {
                 Ok(tcp) => return Ok(Self { tcp, deadline }),
                 Err(error) => last = error,
             }

@@ -30,8 +30,27 @@ fn ok(body: &str) -> Answer {
     Answer::ok(&format!("Content-Length: {len}\r\n"), body.as_bytes())
 }
 
+static PATHS: Paths = Paths::ANY;
+
+fn rules(tls: &Tls) -> Rules<'_> {
+    Rules {
+        body_len_max: 1024 * 1024,
+        timeout: Duration::from_secs(60),
+        loopback: Loopback::Anything,
+        family: None,
+        paths: &PATHS,
+        tls,
+    }
+}
+
 fn ask(url: &str) -> Result<AnnounceResponse, TrackerFailure> {
-    announce(url, &request(), None, &Tls::default())
+    ask_with(url, &Tls::default())
+}
+
+fn ask_with(url: &str, tls: &Tls) -> Result<AnnounceResponse, TrackerFailure> {
+    let url = Url::parse(url).unwrap();
+    let addrs = dns::resolve(&url.host, url.port).unwrap();
+    announce(&url, &addrs, &request(), &PATHS, tls)
 }
 
 fn message(answer: &str) -> String {
@@ -110,15 +129,23 @@ fn the_open_internet_cannot_send_us_into_the_local_network() {
         "192.168.0.1:80".parse().unwrap(),
         "1.1.1.1:80".parse().unwrap(),
     ];
-    assert!(allowed(&url, local.clone(), false, Loopback::AnnouncePath).is_ok());
+    let tls = Tls::default();
+    let allowed = |addrs, outside| allowed(&url, addrs, outside, &rules(&tls));
+    assert!(allowed(local.clone(), false).is_ok());
     assert!(matches!(
-        allowed(&url, local, true, Loopback::AnnouncePath),
+        allowed(local, true),
         Err(HttpError::LocalRedirect)
     ));
+    assert_eq!(allowed(both, true).unwrap().len(), 1);
+}
+
+#[test]
+fn a_family_is_kept_to_over_redirects() {
+    let (addr, server) = serve(vec![Answer::redirect("http://[::1]:1/announce")]);
+    let failure = ask(&format!("http://{addr}/announce")).unwrap_err();
     assert_eq!(
-        allowed(&url, both, true, Loopback::AnnouncePath)
-            .unwrap()
-            .len(),
-        1
+        failure.message,
+        "::1 has no address of a family that is used"
     );
+    server.join().unwrap();
 }

@@ -47,6 +47,8 @@ impl Scheme {
 pub enum UrlError {
     #[error("not an address of a scheme that is supported here")]
     Scheme,
+    #[error("a host of a network that is not supported here")]
+    OtherNetwork,
     #[error("no host in the address")]
     NoHost,
     #[error("a bad port in the address")]
@@ -167,10 +169,17 @@ fn parse_authority(authority: &str) -> Result<(String, Option<u16>), UrlError> {
 
 /// Whether a tracker with this URL could be asked.
 pub fn check_tracker(url: &str) -> Result<(), UrlError> {
-    match Url::parse(url)?.scheme {
-        Scheme::Http | Scheme::Https => Ok(()),
-        Scheme::Udp => Err(UrlError::Scheme),
+    let host = Url::parse(url)?.host;
+    let ends = |end: &str| {
+        host.len() > end.len()
+            && host
+                .get(host.len() - end.len()..)
+                .is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+    };
+    if ends(".i2p") || ends(".onion") {
+        return Err(UrlError::OtherNetwork);
     }
+    Ok(())
 }
 
 /// How a URL is shown to people and written to logs: without user, query and fragment, and with
@@ -288,6 +297,22 @@ mod tests {
         assert_eq!(to("https://u/b"), "https://u/b");
         let safe = Url::parse("https://t/a").unwrap();
         assert_eq!(safe.join("//u/b").unwrap().to_string(), "https://u/b");
+    }
+
+    #[test]
+    fn a_tracker_is_checked_before_it_is_asked() {
+        for url in [
+            "http://t/announce",
+            "https://t",
+            "udp://t:1",
+            "HTTP://onion/x",
+        ] {
+            assert_eq!(check_tracker(url), Ok(()), "{url}");
+        }
+        let why = |url: &str| check_tracker(url).unwrap_err();
+        assert_eq!(why("wss://t/announce"), UrlError::Scheme);
+        assert_eq!(why("http://t.i2p/announce"), UrlError::OtherNetwork);
+        assert_eq!(why("http://abc.ONION:80/announce"), UrlError::OtherNetwork);
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Loop {
     ) {
         let has_room = self.hub.may_dial() && self.sockets.len() < self.sockets_max;
         let result = if has_room {
-            tcp::dial(remote.socket_addr(), self.from)
+            tcp::dial(remote.socket_addr(), &self.paths)
         } else {
             Err(io::Error::other("too many open connections"))
         };

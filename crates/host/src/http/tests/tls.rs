@@ -17,15 +17,8 @@ fn get_over_tls(
 ) -> Result<Response, HttpError> {
     let (addr, server) = serve_tls(config, answers);
     let tls = Tls::with_roots(authority.roots());
-    let rules = Rules {
-        body_len_max: 1000,
-        timeout: Duration::from_secs(60),
-        loopback: Loopback::Anything,
-        from: None,
-        tls: &tls,
-    };
     let url = Url::parse(&format!("https://{host}:{}/announce", addr.port())).unwrap();
-    let result = get(&url, &rules);
+    let result = get(&url, &rules(&tls));
     drop(server);
     result
 }
@@ -83,7 +76,7 @@ fn the_path_of_a_request_is_not_said_before_the_certificate_was_checked() {
     let (addr, server) = serve_tls(config, vec![Answer::ok("", b"")]);
     let tls = Tls::with_roots(ours.roots());
     let url = format!("https://localhost:{}/passkey/announce", addr.port());
-    assert!(announce(&url, &request(), None, &tls).is_err());
+    assert!(ask_with(&url, &tls).is_err());
     assert_eq!(server.join().unwrap(), [""]);
 }
 
@@ -91,7 +84,7 @@ fn the_path_of_a_request_is_not_said_before_the_certificate_was_checked() {
 fn a_server_without_tls_is_told_so() {
     let (addr, server) = serve(vec![Answer::text("HTTP/1.1 400 Bad Request\r\n\r\n")]);
     let tls = Tls::with_roots(Authority::new("ours").roots());
-    let failure = announce(&format!("https://{addr}/announce"), &request(), None, &tls);
+    let failure = ask_with(&format!("https://{addr}/announce"), &tls);
     assert_eq!(
         failure.unwrap_err().message,
         "TLS: the server does not speak it"
@@ -125,7 +118,7 @@ fn http_may_become_https() {
     let place = format!("https://localhost:{}/announce", safe.port());
     let (addr, _server) = serve(vec![Answer::redirect(&place)]);
     let tls = Tls::with_roots(authority.roots());
-    let answer = announce(&format!("http://{addr}/announce"), &request(), None, &tls);
+    let answer = ask_with(&format!("http://{addr}/announce"), &tls);
     assert_eq!(answer.unwrap().interval_s, 60);
 }
 
@@ -135,11 +128,8 @@ fn a_handshake_byte_by_byte_does_not_hold_us_for_ever() {
     let (addr, server) = serve(vec![Answer::Drip(vec![0x16, 3, 3, 0x3e, 0x80])]);
     let tls = Tls::with_roots(Authority::new("ours").roots());
     let rules = Rules {
-        body_len_max: 1000,
         timeout: Duration::from_secs(1),
-        loopback: Loopback::Anything,
-        from: None,
-        tls: &tls,
+        ..rules(&tls)
     };
     let url = Url::parse(&format!("https://{addr}/")).unwrap();
     let error = get(&url, &rules).unwrap_err();
