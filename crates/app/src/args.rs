@@ -369,7 +369,8 @@ pub struct Swarm {
     pub encryption: Option<String>,
     #[arg(long, hide = true)]
     pub no_dht: bool,
-    #[arg(long, hide = true)]
+    /// Do not exchange addresses of peers with peers
+    #[arg(long)]
     pub no_pex: bool,
     #[arg(long, hide = true)]
     pub no_lsd: bool,
@@ -452,6 +453,9 @@ impl Swarm {
         )?;
         config.add_flag("choking.leech_strategy", self.leech_strategy.clone())?;
         config.add_flag("choking.seed_strategy", self.seed_strategy.clone())?;
+        if self.no_pex {
+            config.add_flag("swarm.pex", ["false".to_owned()])?;
+        }
         config.add_flag("swarm.encryption", self.encryption.clone())
     }
 }

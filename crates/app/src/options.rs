@@ -216,9 +216,9 @@ pub const OPTIONS: &[Spec] = &[
     one(
         "swarm.pex",
         "--no-pex",
-        "false",
-        |t| off(t, "peer exchange"),
-        "not built yet: false",
+        "true",
+        |t| switch(t).map(drop),
+        "connected peers tell each other of more (never of private torrents)",
     ),
     one(
         "swarm.lsd",
@@ -319,6 +319,14 @@ fn off(text: &str, what: &str) -> Result<(), String> {
     match text {
         "false" | "off" => Ok(()),
         _ => Err(format!("{what} is not built yet; leave it off")),
+    }
+}
+
+pub fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "on" => Ok(true),
+        "false" | "off" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
     }
 }
 
@@ -457,7 +465,6 @@ mod tests {
     fn what_is_not_built_can_only_be_switched_off() {
         for key in [
             "swarm.dht",
-            "swarm.pex",
             "swarm.lsd",
             "swarm.portmap",
             "swarm.encryption",

@@ -43,6 +43,7 @@ impl Settings {
                 _ => SeedStrategy::RoundRobin,
             },
             max_peers: config.get("limits.max_peers", options::count),
+            pex: config.get("swarm.pex", options::switch),
             limits,
             ..dunlin_engine::Config::default()
         };
@@ -119,6 +120,7 @@ mod tests {
             ("choking.optimistic_unchoking_interval", "6s"),
             ("choking.seed_strategy", "fastest-upload"),
             ("limits.max_peers", "9"),
+            ("swarm.pex", "off"),
             ("pieces.order", "sequential"),
             ("swarm.interface", "eth0"),
             ("swarm.family", "ipv6"),
@@ -148,6 +150,7 @@ mod tests {
         assert_eq!(engine.optimistic_interval.as_secs(), 6);
         assert_eq!(engine.seed_strategy, SeedStrategy::FastestUpload);
         assert_eq!(engine.max_peers, 9);
+        assert!(!engine.pex);
         assert_eq!(order, PieceOrder::Sequential);
         assert_eq!(peers, [("127.0.0.1".to_owned(), 9)]);
         assert_eq!(trackers, [["http://a/announce", "http://b/announce"]]);

@@ -118,12 +118,43 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "tracker-dies",
+        about: "everybody learns of one peer, then the tracker is gone and every sixth peer leaves",
+        peers: 30,
+        build: tracker_dies,
+    },
+    Scenario {
+        name: "pex-poison",
+        about: "five peers tell of thousands that do not exist",
+        peers: 20,
+        build: |peers, seed| {
+            Swarm::new(seed, &Content::new(128, 256 * KIB), peers)
+                .config(|config| config.num_want = 5)
+                .hostile(5, Hostile::PexPoisoner)
+        },
+    },
+    Scenario {
         name: "storm",
         about: "everything at once, drawn from the seed: kills, faults, partitions, liars, limits",
         peers: 10,
         build: storm,
     },
 ];
+
+/// Who comes later knows one who came before, so at first it is one tree; those who leave at 40 s cut
+/// it in pieces, and nothing but what the peers told each other can join them again.
+fn tracker_dies(peers: u32, seed: u64) -> Swarm {
+    let mut swarm = Swarm::new(seed, &Content::new(128, 256 * KIB), peers)
+        .config(|config| config.num_want = 1)
+        .at(2, Do::TrackerDown)
+        .at_most(3600);
+    for index in (1..=peers).step_by(6) {
+        swarm = swarm
+            .node(index, |node| node.must_finish = false)
+            .at(40, Do::Leave(NodeId(index)));
+    }
+    swarm
+}
 
 /// A random misfortune for nearly everybody; the seed alone stays honest, up and whole, so that all
 /// can finish in the end.
@@ -168,6 +199,9 @@ fn storm(peers: u32, seed: u64) -> Swarm {
         swarm = swarm
             .at(from, Do::TrackerDown)
             .at(from + rng.below(200), Do::TrackerUp);
+    }
+    if rng.chance(1, 3) {
+        swarm = swarm.hostile(1 + rng.below(3) as u32, Hostile::PexPoisoner);
     }
     swarm
 }

@@ -4,11 +4,14 @@
 //! that the network treats them like everybody else.
 
 use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dunlin_engine::PeerKey;
+use dunlin_engine::extensions::UT_PEX;
 use dunlin_metainfo::{Block, Layout, Run};
-use dunlin_proto::peer::{Message, Request};
+use dunlin_proto::peer::ut_pex::ENTRIES_MAX;
+use dunlin_proto::peer::{Message, PexFlags, PexMessage, PexPeer, Request};
 use dunlin_proto::rng::Rng;
 
 use crate::content::honest_tag;
@@ -61,6 +64,8 @@ pub enum Hostile {
     Pusher,
     /// A seed that chokes and unchokes every second.
     Flapper,
+    /// Tells of peers that do not exist, as many and as often as it may (BEP 11).
+    PexPoisoner,
 }
 
 impl Hostile {
@@ -82,6 +87,7 @@ impl Hostile {
             Self::RequestFlood => Box::new(RequestFlood),
             Self::GarbageHaves => Box::new(GarbageHaves),
             Self::Pusher => Box::new(Pusher),
+            Self::PexPoisoner => Box::new(PexPoisoner),
         }
     }
 }
@@ -220,6 +226,49 @@ impl Script for Pusher {
     fn dials(&self) -> bool {
         true
     }
+}
+
+#[derive(Debug)]
+struct PexPoisoner;
+
+impl Script for PexPoisoner {
+    fn connected(&mut self, peer: PeerKey, io: &mut Io<'_>) {
+        io.acts.push(Act::Send(peer, Message::HaveNone));
+        tell_lies(peer, io);
+    }
+
+    fn message(&mut self, _: PeerKey, _: &Message, _: &mut Io<'_>) {}
+
+    fn second(&mut self, peer: PeerKey, io: &mut Io<'_>) {
+        if io.rng.chance(1, 60) {
+            tell_lies(peer, io);
+        }
+    }
+
+    fn dials(&self) -> bool {
+        true
+    }
+}
+
+/// Half of the addresses are of our own network.
+fn tell_lies(peer: PeerKey, io: &mut Io<'_>) {
+    let added = (0..ENTRIES_MAX).map(|nth| {
+        let [.., a, b] = io.rng.next_u64().to_be_bytes();
+        let first = if nth % 2 == 0 { 10 } else { 20 };
+        PexPeer {
+            addr: SocketAddr::from(([first, 200, a, b], 6881)),
+            flags: PexFlags::REACHABLE,
+        }
+    });
+    let message = PexMessage {
+        added: added.collect(),
+        dropped: Vec::new(),
+    };
+    let message = Message::Extended {
+        id: UT_PEX,
+        payload: message.encode(),
+    };
+    io.acts.push(Act::Send(peer, message));
 }
 
 pub fn block(layout: &Layout, request: Request) -> Option<Block> {

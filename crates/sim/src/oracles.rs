@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use dunlin_metainfo::{Bitfield, Layout, Run};
 use dunlin_proto::peer::{Message, Request};
+use dunlin_proto::time::Instant;
 
 use crate::hostile;
 
@@ -22,10 +23,11 @@ pub enum Oracle {
     HonestPeersAreNotBanned,
     TimersMoveOn,
     KeysAreAlive,
+    PeerExchangeIsPolite,
 }
 
 impl Oracle {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NoBadPieceAccepted,
         Self::OnlyTruthOnDiskIsClaimed,
         Self::EverybodyFinishes,
@@ -36,6 +38,7 @@ impl Oracle {
         Self::HonestPeersAreNotBanned,
         Self::TimersMoveOn,
         Self::KeysAreAlive,
+        Self::PeerExchangeIsPolite,
     ];
 
     pub fn name(self) -> &'static str {
@@ -50,6 +53,7 @@ impl Oracle {
             Self::HonestPeersAreNotBanned => "honest_peers_are_not_banned",
             Self::TimersMoveOn => "timers_move_on",
             Self::KeysAreAlive => "keys_are_alive",
+            Self::PeerExchangeIsPolite => "peer_exchange_is_polite",
         }
     }
 }
@@ -102,6 +106,8 @@ pub struct Watch {
     /// Bytes in `Serve`s that are not answered.
     pub serving: u64,
     pub runs_serving: Vec<Run>,
+    /// When the owner last told the peer of others.
+    pub last_pex: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +129,7 @@ impl Watch {
             asked: BTreeMap::new(),
             serving: 0,
             runs_serving: Vec::new(),
+            last_pex: None,
         }
     }
 

@@ -53,6 +53,8 @@ pub struct NodeSpec {
     pub limits: RateLimits,
     pub seed_when_complete: bool,
     pub uses_tracker: bool,
+    /// Its torrent is private (BEP 27).
+    pub private: bool,
     /// BEP 6; a connection speaks it when both sides do.
     pub speaks_fast: bool,
     /// Its unchokes and allowed pieces are never heard: it takes and gives nothing.
@@ -100,6 +102,7 @@ impl Swarm {
             limits: RateLimits::default(),
             seed_when_complete: true,
             uses_tracker: true,
+            private: false,
             speaks_fast: true,
             rides_free: false,
             observed: false,

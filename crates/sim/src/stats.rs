@@ -17,6 +17,8 @@ pub struct NodeStats {
     pub duplicate: u64,
     /// Of that, blocks of pieces that failed their hash.
     pub wasted: u64,
+    /// Messages that told a peer of others (BEP 11).
+    pub pex_sent: u32,
     /// Blocks that arrived and nobody had asked for.
     pub unrequested: u64,
     /// Requests that the node sent.
@@ -68,6 +70,7 @@ impl NodeStats {
             downloaded: 0,
             duplicate: 0,
             wasted: 0,
+            pex_sent: 0,
             unrequested: 0,
             requests: 0,
             connections_max: 0,

@@ -90,6 +90,8 @@ pub(crate) struct Node {
     /// Bytes of blocks asked for, over all connections.
     requested: u64,
     last_job: Option<JobId>,
+    /// Connections with each node, by what its session was told.
+    links: BTreeMap<NodeId, u32>,
     dials: usize,
     /// Its last life ended with a power cut.
     lost_power: bool,
@@ -218,6 +220,7 @@ impl World {
             unwritten: 0,
             requested: 0,
             last_job: None,
+            links: BTreeMap::new(),
             dials: 0,
             lost_power: false,
             gone: false,
@@ -305,13 +308,19 @@ impl World {
     /// Tells a session what happened and does what it says.
     fn tell(&mut self, node: NodeId, event: Event) {
         let now = self.now;
-        let Mind::Session(session) = &mut self.nodes[node.index()].mind else {
+        let state = &mut self.nodes[node.index()];
+        let Mind::Session(session) = &mut state.mind else {
             return;
         };
         self.trace.on_event(now, node, &event);
         if let Event::PeerClosed { peer, .. } = &event {
             // From now on the session must not name it.
             self.watches[peer.0 as usize] = None;
+            let other = self.net.node(end_of(*peer).other());
+            if let Some(count) = state.links.get_mut(&other) {
+                *count -= 1;
+                state.links.retain(|_, count| *count > 0);
+            }
         }
         let dial_failed = matches!(event, Event::DialFailed { .. });
         session.handle(now, event);

@@ -60,14 +60,18 @@ impl Torrent {
             self.peer_list.on_dropped(PeerAddr::Tcp(gone), teller);
         }
         self.set_own_addresses(shared);
+        let mut has_news = false;
         for added in message.added {
             let addr = PeerAddr::Tcp(added.addr);
             let is_news = self.peer_list.add(addr, PeerSource::Pex(teller), now);
             if is_news && added.flags.contains(PexFlags::SEED) {
                 self.peer_list.on_seed(addr);
             }
+            has_news |= is_news;
         }
-        self.dial(shared, now);
+        if has_news {
+            self.dial(shared, now);
+        }
         Ok(())
     }
 

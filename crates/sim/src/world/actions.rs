@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use dunlin_engine::event::ConnKey;
+use dunlin_engine::extensions::UT_PEX;
 use dunlin_engine::reason::CloseReason;
 use dunlin_engine::{Action, Alert, DiskJob, DiskOp, Event, PeerAddr, PeerKey};
 use dunlin_metainfo::{Bitfield, Run};
 use dunlin_proto::peer::ut_metadata::METADATA_PIECE_LEN;
-use dunlin_proto::peer::{Message, MetadataMessage};
+use dunlin_proto::peer::{Message, MetadataMessage, PexMessage, ut_pex};
 use dunlin_proto::tracker::AnnounceRequest;
 
 use super::{Dialling, Mind, What, World, end_of};
@@ -168,6 +169,9 @@ impl World {
             return;
         }
         self.judge_claims(node, &message);
+        if let Message::Extended { id, payload } = &message {
+            self.judge_exchange(node, end, *id, payload);
+        }
         let layout = self.content.layout.clone();
         if let Some(watch) = self.watch(end) {
             watch.on_send(&message, &layout);
@@ -189,6 +193,53 @@ impl World {
         let payload = data.encode();
         self.send(node, peer, Message::Extended { id, payload });
         self.put_event(self.now, node, Event::MetadataServed { peer });
+    }
+
+    /// BEP 11: at most 50 and 50 a minute, first hand only; BEP 27: never of a private torrent.
+    fn judge_exchange(&mut self, node: NodeId, end: EndId, id: u8, payload: &[u8]) {
+        let now = self.now;
+        let said = match id {
+            0 => dunlin_proto::peer::ExtendedHandshake::decode(payload)
+                .map(|handshake| handshake.m.contains_key(ut_pex::NAME)),
+            // Every session wants the same ids.
+            UT_PEX => Ok(true),
+            _ => Ok(false),
+        };
+        let spec = &self.nodes[node.index()].spec;
+        let is_silent = spec.private || !spec.config.pex;
+        let polite = Oracle::PeerExchangeIsPolite;
+        self.verdicts.expect(
+            said.is_ok() && !(is_silent && said == Ok(true)),
+            polite,
+            || format!("{node:?} says {said:?} of peer exchange"),
+        );
+        if id != UT_PEX {
+            return;
+        }
+        let Ok(message) = PexMessage::decode(payload) else {
+            return self
+                .verdicts
+                .fail(polite, || format!("{node:?} tells nonsense of peers"));
+        };
+        let to = self.net.node(end.other());
+        let first_hand = message.added.iter().all(|peer| {
+            let peer = node_at(PeerAddr::Tcp(peer.addr));
+            peer.is_some_and(|peer| {
+                self.nodes[node.index()].links.contains_key(&peer) && peer != to
+            })
+        });
+        self.verdicts.expect(first_hand, polite, || {
+            format!("{node:?} tells of peers that it is not connected with")
+        });
+        let Some(watch) = self.watch(end) else {
+            return;
+        };
+        let last = watch.last_pex.replace(now);
+        let in_time = last.is_none_or(|last| now.since(last) >= dunlin_engine::pex::INTERVAL);
+        self.nodes[node.index()].stats.pex_sent += 1;
+        self.verdicts.expect(in_time, polite, || {
+            format!("{node:?} tells of peers more than once a minute")
+        });
     }
 
     fn judge_claims(&mut self, node: NodeId, message: &Message) {

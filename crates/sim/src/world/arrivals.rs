@@ -237,6 +237,7 @@ impl World {
                     handshake: self.handshake(remote, node),
                 };
                 self.judge_connections(node);
+                *self.nodes[node.index()].links.entry(remote).or_default() += 1;
                 self.tell(node, event);
             }
         }

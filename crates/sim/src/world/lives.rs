@@ -59,6 +59,7 @@ impl World {
         state.mind = Mind::Session(Box::new(Session::new(config, rng, self.now)));
         state.timer = None;
         state.last_job = None;
+        state.links.clear();
         state.unwritten = 0;
         state.requested = 0;
         state.dials = 0;
@@ -98,7 +99,7 @@ impl World {
             info_hash: self.content.info_hash,
             layout: self.content.layout.clone(),
             piece_digests: self.content.piece_digests.clone(),
-            private: false,
+            private: spec.private,
             info: self.content.info.clone(),
             trackers: if spec.uses_tracker {
                 vec![vec![TRACKER_URL.to_owned()]]

@@ -1,5 +1,6 @@
 //! Whole swarms with fixed seeds: each test is a sentence about what a swarm does.
 
+mod exchange;
 mod faults;
 mod hostile;
 mod membership;
