@@ -1,15 +1,17 @@
 //! `dunlin tracker`: runs a tracker until it is interrupted.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use dunlin_host::Listen;
 use dunlin_tracker::{Config, Error, Protocol, Server};
 use serde_json::json;
 
 use crate::args::Tracker;
 use crate::events::Events;
 use crate::failure::{Code, Failure, system_words};
+use crate::invitation::{host_of, own_address};
 use crate::signals::Interrupt;
 use crate::{Context, options};
 
@@ -48,14 +50,17 @@ pub fn run(args: Tracker, mut context: Context) -> Result<(), Failure> {
 
 /// What clients are to be told.
 fn urls(scheme: &str, addr: SocketAddr) -> String {
-    if addr.ip().is_unspecified() {
-        let port = addr.port();
-        format!(
-            "{scheme}://127.0.0.1:{port}/announce here, \
-             {scheme}://ADDRESS:{port}/announce for others"
-        )
-    } else {
-        format!("{scheme}://{addr}/announce")
+    let url = |ip: IpAddr| {
+        let host = host_of(SocketAddr::new(ip, addr.port()));
+        format!("{scheme}://{host}/announce")
+    };
+    if !addr.ip().is_unspecified() {
+        return url(addr.ip());
+    }
+    let here = url(Ipv4Addr::LOCALHOST.into());
+    match own_address(Listen::Exact(addr)) {
+        (ip, None) => format!("{}, on this machine {here} too", url(ip)),
+        (_, Some(_)) => here,
     }
 }
 
