@@ -4,7 +4,7 @@
 //! everything as [`Handle::shutdown`] does.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -15,7 +15,7 @@ use dunlin_engine::command::Priority;
 use dunlin_engine::config::{PieceOrder, RateLimits};
 use dunlin_engine::snapshot::TorrentSnapshot;
 use dunlin_engine::{AddMagnet, AddTorrent, Command, Config, PeerAddr, TorrentKey};
-use dunlin_metainfo::{InfoHash, PeerId, Torrent};
+use dunlin_metainfo::{InfoHash, Magnet, PeerId, Torrent};
 
 use crate::http::{check_tracker, shown as shown_url};
 use crate::net::{Network, NetworkError, Paths};
@@ -63,6 +63,22 @@ pub struct AddRequest {
     pub seed_when_complete: bool,
 }
 
+impl AddRequest {
+    /// All files, from the torrent's own trackers, without limits.
+    pub fn new(torrent: Arc<Torrent>, prepared: Prepared) -> Self {
+        Self {
+            trackers: torrent.trackers.clone(),
+            torrent,
+            prepared,
+            peers: Vec::new(),
+            priorities: Vec::new(),
+            order: PieceOrder::RarestFirst,
+            limits: RateLimits::default(),
+            seed_when_complete: true,
+        }
+    }
+}
+
 /// A torrent of which only the info hash is known.
 #[derive(Clone, Debug)]
 pub struct MagnetRequest {
@@ -72,6 +88,26 @@ pub struct MagnetRequest {
     /// Addresses that the user or the link names.
     pub peers: Vec<SocketAddr>,
     pub limits: RateLimits,
+}
+
+impl MagnetRequest {
+    /// What the link says, as far as it needs no look-up of names. `None` for a v2 torrent.
+    pub fn new(magnet: &Magnet) -> Option<Self> {
+        let peer = |(host, port): &(String, u16)| {
+            let ip: IpAddr = host.parse().ok()?;
+            Some(SocketAddr::new(ip, *port))
+        };
+        Some(Self {
+            info_hash: magnet.info_hash?,
+            trackers: magnet
+                .trackers
+                .iter()
+                .map(|url| vec![url.clone()])
+                .collect(),
+            peers: magnet.peers.iter().filter_map(peer).collect(),
+            limits: RateLimits::default(),
+        })
+    }
 }
 
 /// The running host.

@@ -58,6 +58,17 @@ pub struct PrepareOptions {
     pub threads: usize,
 }
 
+impl PrepareOptions {
+    /// Everything is wanted, and no other file is touched.
+    pub fn download() -> Self {
+        Self {
+            mode: PrepareMode::Download { overwrite: false },
+            wanted: Vec::new(),
+            threads: 2,
+        }
+    }
+}
+
 /// A torrent that may start.
 #[derive(Debug)]
 pub struct Prepared {

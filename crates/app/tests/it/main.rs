@@ -12,6 +12,7 @@ mod clients;
 mod crowd;
 mod demo;
 mod errors;
+mod example;
 mod fixture;
 mod hostile;
 mod interop;
