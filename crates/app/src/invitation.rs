@@ -105,7 +105,7 @@ pub fn host_of(addr: SocketAddr) -> String {
 pub fn own_address(listen: Listen) -> (IpAddr, Option<&'static str>) {
     match listen {
         Listen::Exact(addr) if !addr.ip().is_unspecified() => (addr.ip(), None),
-        Listen::Exact(_) | Listen::Auto(_) => match routed().or_else(private) {
+        Listen::Exact(_) | Listen::Port(_) | Listen::Auto(_) => match routed().or_else(private) {
             Some(ip) => (ip, None),
             None => (IpAddr::V4(Ipv4Addr::LOCALHOST), Some(ALONE)),
         },

@@ -20,6 +20,7 @@ pub fn get(source: &str, dir: &Path, listen: Listen) -> Result<(), Box<dyn Error
         engine: Config::default(),
         listen,
         disk_workers: 2,
+        network: dunlin_host::Network::default(),
     })?;
     // Of a magnet link only a hash is known: the metadata comes from peers, who stay connected.
     let (torrent, key) = if source.starts_with("magnet:") {

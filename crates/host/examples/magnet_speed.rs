@@ -51,6 +51,7 @@ fn run(
         engine: Config::default(),
         listen: Listen::Exact("127.0.0.1:0".parse()?),
         disk_workers: 2,
+        network: dunlin_host::Network::default(),
     })?;
     let started = Instant::now();
     let key = host.add_magnet(MagnetRequest {
