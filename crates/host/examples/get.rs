@@ -30,10 +30,8 @@ pub fn get(source: &str, dir: &Path, listen: Listen) -> Result<(), Box<dyn Error
             Notice::Metadata { info, .. } => Some(info),
             Notice::Alert { .. } => None,
         });
-        (
-            Torrent::from_info(&info.ok_or("the host ended")?)?,
-            Some(key),
-        )
+        let torrent = Torrent::from_info(&info.ok_or("the host ended")?)?;
+        (torrent, Some(key))
     } else {
         (Torrent::parse(&std::fs::read(source)?)?, None)
     };
@@ -48,9 +46,13 @@ pub fn get(source: &str, dir: &Path, listen: Listen) -> Result<(), Box<dyn Error
     }
     // The story of the download; there are a dozen more kinds of alerts.
     for notice in notices {
-        match notice {
-            Notice::Alert { alert, .. } if matches!(alert, Alert::Complete { .. }) => break,
-            notice => println!("{notice:?}"),
+        println!("{notice:?}");
+        if let Notice::Alert {
+            alert: Alert::Complete { .. },
+            ..
+        } = notice
+        {
+            break;
         }
     }
     host.shutdown(); // Says goodbye to trackers and peers, and saves.
