@@ -115,8 +115,10 @@ fn folder_of(path: &std::path::Path) -> Result<PathBuf, Failure> {
 
 /// A port that the user names must be free.
 fn check_free(listen: Listen) -> Result<(), Failure> {
-    let Listen::Exact(addr) = listen else {
-        return Ok(());
+    let addr = match listen {
+        Listen::Exact(addr) => addr,
+        Listen::Port(port) => SocketAddr::from(([0, 0, 0, 0], port)),
+        Listen::Auto(_) => return Ok(()),
     };
     match TcpListener::bind(addr) {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Failure::new(
