@@ -50,16 +50,21 @@ fn a_flash_crowd_of_a_hundred_is_efficient_and_spares_the_seed() {
     assert!(report.jain >= 0.95, "{}", report.jain);
 }
 
+/// One run is a matter of chance, so it is the mean that is judged.
 #[test]
 fn duplicates_of_the_endgame_are_few() {
-    for seed in 1..=5 {
-        let report = Swarm::new(seed, &Content::new(128, 256 * KIB), 20)
-            .run()
-            .expect_all_oracles();
-        let share = report.endgame_duplicate_share;
-        // 20 leeches that ask for 2,048 blocks each: ten blocks twice a leech.
-        assert!(share <= 0.005, "seed {seed}: {share}");
-    }
+    let shares: Vec<f64> = (1..=10)
+        .map(|seed| {
+            let report = Swarm::new(seed, &Content::new(128, 256 * KIB), 20)
+                .run()
+                .expect_all_oracles();
+            report.endgame_duplicate_share
+        })
+        .collect();
+    let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+    // 20 leeches that ask for 2,048 blocks each: eight blocks twice a leech.
+    assert!(mean <= 0.004, "mean {mean} of {shares:?}");
+    assert!(shares.iter().all(|&share| share <= 0.01), "{shares:?}");
 }
 
 /// One leech with the given order among seeds.
