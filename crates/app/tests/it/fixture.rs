@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::clients::Place;
 
 /// A wait that takes longer than this has failed: far above what the slowest machine needs.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Words of a command line: paths and texts alike.
 pub type Words<'a> = &'a [&'a dyn AsRef<OsStr>];

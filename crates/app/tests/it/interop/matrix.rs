@@ -165,7 +165,7 @@ fn comes_from(kind: Kind) {
             matrix.sandbox.start_at(
                 ours,
                 "get",
-                &[&source, &"-d", &cell.target, &"--timeout", &"60s", &"-v"],
+                &[&source, &"-d", &cell.target, &"--timeout", &"200s", &"-v"],
             )
         })
         .collect();
