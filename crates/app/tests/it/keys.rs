@@ -226,7 +226,8 @@ fn choking_pieces_and_log_show_what_their_keys_say() {
         .collect();
     let shape = Shape {
         leeches: 4,
-        bytes: 4_000_000,
+        // Enough that the swarm outlasts four optimistic choices.
+        bytes: 8_000_000,
         fixed: &[("limits.up", "\"200K\"")],
         enough: |running| {
             let is_optimistic = |event: &Value| {
