@@ -8,10 +8,15 @@ use dunlin_proto::rng::Rng;
 
 use crate::content::Content;
 use crate::disk::WritePolicy;
+use crate::figures::Figure;
 use crate::hostile::Hostile;
 use crate::net::NodeId;
 use crate::plan::{Do, When};
+use crate::report::Report;
 use crate::scenario::{KIB, MIB, Swarm};
+
+/// Builds the swarm of a scenario for so many peers and a seed.
+pub type Build = fn(peers: u32, seed: u64) -> Swarm;
 
 #[derive(Debug)]
 pub struct Scenario {
@@ -19,7 +24,75 @@ pub struct Scenario {
     pub about: &'static str,
     /// Unless told otherwise.
     pub peers: u32,
-    pub build: fn(peers: u32, seed: u64) -> Swarm,
+    pub build: Build,
+    /// The same swarm without what the scenario is about, if its figures compare the two.
+    pub clean: Option<Build>,
+    /// What is measured beside the figures of every swarm.
+    pub figures: fn(&Runs<'_>) -> Vec<Figure>,
+}
+
+/// What figures are taken from.
+#[derive(Clone, Copy, Debug)]
+pub struct Runs<'a> {
+    pub this: &'a Report,
+    pub clean: Option<&'a Report>,
+}
+
+/// A run with its figures.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    pub report: Report,
+    pub clean: Option<Report>,
+    pub figures: Vec<Figure>,
+}
+
+/// What a scenario is when nothing else is said.
+const PLAIN: Scenario = Scenario {
+    name: "",
+    about: "",
+    peers: 1,
+    build: |peers, seed| Swarm::new(seed, &Content::new(1, MIB), peers),
+    clean: None,
+    figures: |_| Vec::new(),
+};
+
+impl Scenario {
+    /// Runs it, and its clean twin if it has one.
+    pub fn measure(&self, peers: u32, seed: u64) -> Measured {
+        self.measure_with(peers, seed, |swarm| swarm)
+    }
+
+    /// The same with a last word about the swarm.
+    pub fn measure_with(
+        &self,
+        peers: u32,
+        seed: u64,
+        change: impl FnOnce(Swarm) -> Swarm,
+    ) -> Measured {
+        let report = change((self.build)(peers, seed)).run();
+        let clean = self.clean.map(|build| build(peers, seed).run());
+        let runs = Runs {
+            this: &report,
+            clean: clean.as_ref(),
+        };
+        let mut figures = report.figures();
+        figures.extend((self.figures)(&runs));
+        Measured {
+            figures,
+            clean,
+            report,
+        }
+    }
+}
+
+impl Measured {
+    /// Oracles that do not hold, in the run or in its clean twin.
+    pub fn violations(&self) -> Vec<String> {
+        let mut violations = self.report.violations();
+        let clean = self.clean.iter().flat_map(Report::violations);
+        violations.extend(clean.map(|violation| format!("clean twin: {violation}")));
+        violations
+    }
 }
 
 pub const ALL: &[Scenario] = &[
@@ -28,12 +101,14 @@ pub const ALL: &[Scenario] = &[
         about: "everybody comes at once: equal peers, one seed, 1,024 x 1 MiB",
         peers: 100,
         build: |peers, seed| Swarm::new(seed, &Content::new(1024, MIB), peers),
+        ..PLAIN
     },
     Scenario {
         name: "flash-crowd-small",
         about: "the same with 1,024 x 256 KiB",
         peers: 100,
         build: |peers, seed| Swarm::new(seed, &Content::new(1024, 256 * KIB), peers),
+        ..PLAIN
     },
     Scenario {
         name: "liars",
@@ -43,6 +118,7 @@ pub const ALL: &[Scenario] = &[
             Swarm::new(seed, &Content::new(64, 256 * KIB), peers)
                 .hostile(3, Hostile::Liar { percent: 10 })
         },
+        ..PLAIN
     },
     Scenario {
         name: "magnet",
@@ -54,6 +130,7 @@ pub const ALL: &[Scenario] = &[
                 node.from_magnet = index > 0;
             })
         },
+        ..PLAIN
     },
     Scenario {
         name: "classes",
@@ -69,6 +146,7 @@ pub const ALL: &[Scenario] = &[
                 node.rates.down = None;
             })
         },
+        ..PLAIN
     },
     Scenario {
         name: "seed-leaves",
@@ -80,6 +158,7 @@ pub const ALL: &[Scenario] = &[
             let node = NodeId(0);
             Swarm::new(seed, &content, peers).when(When::Sent { node, bytes }, Do::Leave(node))
         },
+        ..PLAIN
     },
     Scenario {
         name: "restart",
@@ -96,6 +175,7 @@ pub const ALL: &[Scenario] = &[
                 },
             )
         },
+        ..PLAIN
     },
     Scenario {
         name: "disk-full",
@@ -108,6 +188,7 @@ pub const ALL: &[Scenario] = &[
                 .at(20, Do::DiskRepaired(node))
                 .at(20, Do::Resume(node))
         },
+        ..PLAIN
     },
     Scenario {
         name: "stallers",
@@ -116,12 +197,14 @@ pub const ALL: &[Scenario] = &[
         build: |peers, seed| {
             Swarm::new(seed, &Content::new(64, 256 * KIB), peers).hostile(peers, Hostile::Staller)
         },
+        ..PLAIN
     },
     Scenario {
         name: "tracker-dies",
         about: "everybody learns of one peer, then the tracker is gone and every sixth peer leaves",
         peers: 30,
         build: tracker_dies,
+        ..PLAIN
     },
     Scenario {
         name: "pex-poison",
@@ -132,12 +215,14 @@ pub const ALL: &[Scenario] = &[
                 .config(|config| config.num_want = 5)
                 .hostile(5, Hostile::PexPoisoner)
         },
+        ..PLAIN
     },
     Scenario {
         name: "storm",
         about: "everything at once, drawn from the seed: kills, faults, partitions, liars, limits",
         peers: 10,
         build: storm,
+        ..PLAIN
     },
 ];
 

@@ -69,6 +69,21 @@ pub enum Hostile {
 }
 
 impl Hostile {
+    /// What its kind is called in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Liar { .. } => "liar",
+            Self::Staller => "staller",
+            Self::NeverUnchoke => "never-unchoke",
+            Self::Rejecter => "rejecter",
+            Self::RequestFlood => "request-flood",
+            Self::GarbageHaves => "garbage-haves",
+            Self::Pusher => "pusher",
+            Self::Flapper => "flapper",
+            Self::PexPoisoner => "pex-poisoner",
+        }
+    }
+
     pub fn script(self) -> Box<dyn Script> {
         match self {
             Self::Liar { percent } => Box::new(FalseSeed {

@@ -6,6 +6,7 @@
 pub mod catalogue;
 pub mod content;
 pub mod disk;
+pub mod figures;
 pub mod hostile;
 pub mod net;
 pub mod oracles;
@@ -13,6 +14,7 @@ pub mod plan;
 pub mod report;
 pub mod scenario;
 pub mod stats;
+pub mod sweep;
 pub mod trace;
 pub mod tracker;
 mod world;

@@ -1,14 +1,16 @@
 //! `dunlin-sim`: swarms in an imaginary world, from the command line.
 
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use dunlin_sim::Report;
-use dunlin_sim::catalogue::{self, Scenario};
+use dunlin_sim::catalogue::{self, Measured, Scenario};
+use dunlin_sim::sweep::Sweep;
 
 const USAGE: &str = "\
 usage: dunlin-sim list
        dunlin-sim run SCENARIO [--peers N] [--seed S] [--json] [--log]
+       dunlin-sim sweep SCENARIO [--seeds FROM..TO] [--peers N] [--jobs N] [--json]
 ";
 
 /// Exit code of a wrong command line (cli.md).
@@ -24,15 +26,8 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        ["run", name, rest @ ..] => match Options::parse(rest) {
-            Ok(options) => match catalogue::find(name) {
-                Some(scenario) => run(scenario, &options),
-                None => usage_error(&format!(
-                    "no scenario is called {name}: see `dunlin-sim list`"
-                )),
-            },
-            Err(message) => usage_error(&message),
-        },
+        ["run", name, rest @ ..] => with_scenario(name, rest, run),
+        ["sweep", name, rest @ ..] => with_scenario(name, rest, sweep),
         ["--help" | "-h" | "help"] => {
             print!("{USAGE}");
             ExitCode::SUCCESS
@@ -46,10 +41,34 @@ fn main() -> ExitCode {
     }
 }
 
-#[derive(Debug, Default)]
+fn with_scenario(
+    name: &str,
+    rest: &[&str],
+    act: fn(&'static Scenario, &Options) -> ExitCode,
+) -> ExitCode {
+    match (Options::parse(rest), catalogue::find(name)) {
+        (Ok(options), Some(scenario)) => act(scenario, &options),
+        (Ok(_), None) => usage_error(&format!(
+            "no scenario is called {name}: see `dunlin-sim list`"
+        )),
+        (Err(message), _) => usage_error(&message),
+    }
+}
+
+/// Seeds of a sweep that says nothing else: none of them was used for tuning.
+const SWEEP_SEEDS: RangeInclusive<u64> = 1001..=1020;
+
+/// Seeds of one sweep, at most.
+const SEEDS_MAX: u64 = 100_000;
+
+#[derive(Debug)]
 struct Options {
     peers: Option<u32>,
     seed: u64,
+    /// Of a sweep.
+    seeds: RangeInclusive<u64>,
+    /// Runs of a sweep at the same time.
+    jobs: usize,
     json: bool,
     log: bool,
 }
@@ -57,8 +76,12 @@ struct Options {
 impl Options {
     fn parse(args: &[&str]) -> Result<Self, String> {
         let mut options = Self {
+            peers: None,
             seed: 1,
-            ..Self::default()
+            seeds: SWEEP_SEEDS,
+            jobs: 1,
+            json: false,
+            log: false,
         };
         let mut rest = args.iter();
         while let Some(&arg) = rest.next() {
@@ -73,6 +96,8 @@ impl Options {
                     options.peers = Some(peers.ok_or("--peers takes 1 to 100000")?);
                 }
                 "--seed" => options.seed = number(arg, rest.next())?,
+                "--seeds" => options.seeds = seeds(rest.next())?,
+                "--jobs" => options.jobs = number(arg, rest.next())? as usize,
                 other => return Err(format!("{other} is not an option")),
             }
         }
@@ -86,22 +111,36 @@ fn number(option: &str, value: Option<&&str>) -> Result<u64, String> {
         .ok_or_else(|| format!("{option} takes a number"))
 }
 
+/// `1001..1020`, both included, or one number.
+fn seeds(value: Option<&&str>) -> Result<RangeInclusive<u64>, String> {
+    let message = || "--seeds takes a range such as 1001..1020".to_owned();
+    let text = value.ok_or_else(message)?;
+    let (from, to) = text.split_once("..").unwrap_or((text, text));
+    let parse = |text: &str| text.trim_start_matches('=').parse::<u64>().ok();
+    let (from, to) = parse(from).zip(parse(to)).ok_or_else(message)?;
+    if from > to || to - from >= SEEDS_MAX {
+        return Err(message());
+    }
+    Ok(from..=to)
+}
+
 fn usage_error(message: &str) -> ExitCode {
     eprint!("dunlin-sim: {message}\n{USAGE}");
     ExitCode::from(USAGE_ERROR)
 }
 
-fn run(scenario: &Scenario, options: &Options) -> ExitCode {
+fn run(scenario: &'static Scenario, options: &Options) -> ExitCode {
     let peers = options.peers.unwrap_or(scenario.peers);
     let started = Instant::now();
-    let report = (scenario.build)(peers, options.seed).log(options.log).run();
+    let measured = scenario.measure_with(peers, options.seed, |swarm| swarm.log(options.log));
     let wall = started.elapsed();
     if options.json {
-        println!("{}", report.json(scenario.name, wall));
+        let report = &measured.report;
+        println!("{}", report.json(scenario.name, &measured.figures, wall));
     } else {
-        tell(scenario.name, &report, wall.as_secs_f64());
+        tell(scenario.name, &measured, wall.as_secs_f64());
     }
-    let violations = report.violations();
+    let violations = measured.violations();
     for violation in &violations {
         eprintln!("dunlin-sim: {violation}");
     }
@@ -115,7 +154,25 @@ fn run(scenario: &Scenario, options: &Options) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn tell(name: &str, report: &Report, wall_s: f64) {
+fn sweep(scenario: &'static Scenario, options: &Options) -> ExitCode {
+    let peers = options.peers.unwrap_or(scenario.peers);
+    let seeds: Vec<u64> = options.seeds.clone().collect();
+    let sweep = Sweep::of(scenario, peers, &seeds, options.jobs);
+    if options.json {
+        println!("{}", sweep.json());
+    } else {
+        print!("{}", sweep.table());
+    }
+    let mut exit = ExitCode::SUCCESS;
+    for (seed, violation) in sweep.violations() {
+        eprintln!("dunlin-sim: seed {seed}: {violation}");
+        exit = ExitCode::FAILURE;
+    }
+    exit
+}
+
+fn tell(name: &str, measured: &Measured, wall_s: f64) {
+    let report = &measured.report;
     let t_all = report
         .t_all_s
         .map_or("never".to_owned(), |t| format!("{t:.1} s"));
@@ -147,6 +204,18 @@ fn tell(name: &str, report: &Report, wall_s: f64) {
         report.wasted_bytes,
         report.banned().count()
     );
+    for figure in measured.figures.iter().skip(report.figures().len()) {
+        let value = figure
+            .value
+            .map_or("none".to_owned(), |value| format!("{value:.4}"));
+        let goal = figure
+            .goal
+            .map_or(String::new(), |goal| format!(" (goal {goal})"));
+        println!("  {:<26}{value}{goal}", figure.name);
+    }
+    for difference in &report.config_differences {
+        println!("  not the default   {difference}");
+    }
     println!(
         "  {} events in {wall_s:.2} s ({:.2} million a second), trace {:016x}",
         report.events,

@@ -143,6 +143,8 @@ struct End {
     has_turn: bool,
     /// Sent and not yet received at the other end, in bytes.
     in_flight: u32,
+    /// Payload that the uplink sent from here, in bytes.
+    payload: u64,
     /// When the last thing sent from here arrives there.
     last_arrival: Instant,
 }
@@ -192,6 +194,7 @@ impl Net {
                 queue: VecDeque::new(),
                 has_turn: false,
                 in_flight: 0,
+                payload: 0,
                 last_arrival: Instant::START,
             });
         }
@@ -295,6 +298,7 @@ impl Net {
         self.nodes[node.index()].payload_up += u64::from(bytes);
         let arrival = self.block_arrival(started, now, end, bytes);
         let state = &mut self.ends[end.index()];
+        state.payload += u64::from(bytes);
         let mut handed = None;
         if state.open {
             state.last_arrival = arrival;
@@ -354,6 +358,14 @@ impl Net {
     /// Payload that left the node's uplink, in bytes.
     pub fn payload_up(&self, node: NodeId) -> u64 {
         self.nodes[node.index()].payload_up
+    }
+
+    /// Payload on every connection that there ever was: from whom, to whom, in bytes.
+    pub fn payloads(&self) -> impl Iterator<Item = (NodeId, NodeId, u64)> + '_ {
+        self.ends.iter().zip(0..).map(|(state, index)| {
+            let to = self.node(EndId(index).other());
+            (state.node, to, state.payload)
+        })
     }
 
     /// Bytes of blocks that wait at this end.

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::net::NodeId;
+use crate::figures::{self, Figure};
+use crate::net::{NodeId, Rates};
 use crate::oracles::Oracle;
 use crate::scenario::Role;
 use crate::stats::NodeStats;
 use crate::world::World;
+use dunlin_engine::config::Config;
 
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -34,6 +36,8 @@ pub struct Report {
     pub wasted_bytes: u64,
     pub ended_at_s: f64,
     pub nodes: Vec<NodeReport>,
+    /// What is not as `Config::default()` says, and at how many nodes.
+    pub config_differences: Vec<String>,
     /// Groups of connected nodes, in each second.
     pub islands: Vec<usize>,
     pub false_accusations: u64,
@@ -45,11 +49,16 @@ pub struct Report {
 
 #[derive(Clone, Debug)]
 pub struct NodeReport {
+    pub class: &'static str,
+    /// Bytes per second; `None` is free.
+    pub rates: Rates,
     /// Since the start of the world.
     pub completed_s: Option<f64>,
     /// Since it joined.
     pub took_s: Option<f64>,
     pub uploaded: u64,
+    /// Of what it downloaded, the payload that seeds sent.
+    pub from_seeds: u64,
     pub stats: NodeStats,
 }
 
@@ -85,10 +94,8 @@ impl Report {
                 / (bytes as f64 * leeches.len().max(1) as f64),
             wasted_bytes: sum(|stats| stats.wasted),
             ended_at_s: world.now.as_secs_f64(),
-            nodes: world
-                .node_ids()
-                .map(|node| node_report(world, node))
-                .collect(),
+            nodes: node_reports(world, &seeds),
+            config_differences: config_differences(world),
             islands: world.stats.islands.clone(),
             false_accusations: world.stats.false_accusations,
             events: world.trace.events(),
@@ -117,6 +124,38 @@ impl Report {
         self
     }
 
+    /// What is measured in every swarm.
+    pub fn figures(&self) -> Vec<Figure> {
+        vec![
+            Figure::new("t_all_s", self.t_all_s),
+            Figure::new("efficiency", self.efficiency),
+            Figure::new("seed_copies", self.seed_copies),
+            Figure::new("seed_copies_first", self.seed_copies_first),
+            Figure::new("uplink_use", self.uplink_use),
+            Figure::new("jain", self.jain),
+            Figure::new("duplicate_share", self.endgame_duplicate_share),
+            Figure::new("waste_share", self.waste_share()),
+            Figure::new("violations", self.violations().len() as f64),
+        ]
+    }
+
+    /// Bytes that came and were of no use, over all that the leeches needed.
+    pub fn waste_share(&self) -> f64 {
+        let needed = self.bytes as f64 * self.peers.max(1) as f64;
+        (self.wasted_bytes + self.duplicate_bytes) as f64 / needed
+    }
+
+    /// Nodes of one class.
+    pub fn class<'a>(&'a self, class: &'a str) -> impl Iterator<Item = &'a NodeReport> + Clone {
+        self.nodes.iter().filter(move |node| node.class == class)
+    }
+
+    /// Mean time from joining to completion of a class; `None` unless all of it completed.
+    pub fn class_took_s(&self, class: &str) -> Option<f64> {
+        let took: Option<Vec<f64>> = self.class(class).map(|node| node.took_s).collect();
+        figures::mean(took?)
+    }
+
     /// Who was banned by whom.
     pub fn banned(&self) -> impl Iterator<Item = (usize, NodeId)> + '_ {
         self.nodes
@@ -126,8 +165,7 @@ impl Report {
     }
 
     /// Everything that a person or a script wants to know, as one JSON document.
-    pub fn json(&self, scenario: &str, wall: Duration) -> String {
-        let number = |value: Option<f64>| value.map_or("null".to_owned(), |v| format!("{v:.6}"));
+    pub fn json(&self, scenario: &str, figures: &[Figure], wall: Duration) -> String {
         let oracles: Vec<String> = self
             .oracles
             .iter()
@@ -158,6 +196,8 @@ impl Report {
             ("banned", self.banned().count().to_string()),
             ("events", self.events.to_string()),
             ("wall_s", number(Some(wall.as_secs_f64()))),
+            ("config_differences", strings(&self.config_differences)),
+            ("figures", json_figures(figures)),
             ("trace_hash", format!("\"{:016x}\"", self.trace_hash)),
             ("oracles", format!("{{{}}}", oracles.join(","))),
         ];
@@ -169,13 +209,75 @@ impl Report {
     }
 }
 
-fn node_report(world: &World, node: NodeId) -> NodeReport {
+fn node_reports(world: &World, seeds: &[NodeId]) -> Vec<NodeReport> {
+    let mut from_seeds = vec![0; world.nodes.len()];
+    for (from, to, bytes) in world.net.payloads() {
+        if seeds.contains(&from) {
+            from_seeds[to.index()] += bytes;
+        }
+    }
+    let nodes = world.node_ids().zip(from_seeds);
+    nodes
+        .map(|(node, from_seeds)| node_report(world, node, from_seeds))
+        .collect()
+}
+
+/// `field: value (default value), at how many nodes`.
+fn config_differences(world: &World) -> Vec<String> {
+    let mut differences: BTreeMap<String, u32> = BTreeMap::new();
+    let default = fields(&Config::default());
+    for node in &world.nodes {
+        if node.spec.role != Role::Honest {
+            continue;
+        }
+        for (name, value) in fields(&node.spec.config) {
+            if default.get(&name).is_some_and(|default| *default != value) {
+                let default = &default[&name];
+                let difference = format!("{name}: {value} (default {default})");
+                *differences.entry(difference).or_default() += 1;
+            }
+        }
+    }
+    let differences = differences.into_iter();
+    differences
+        .map(|(difference, nodes)| format!("{difference} at {nodes} nodes"))
+        .collect()
+}
+
+/// Every field as it is written by `Debug`: whatever the configuration has, none is forgotten.
+fn fields(config: &Config) -> BTreeMap<String, String> {
+    let text = format!("{config:#?}");
+    let mut fields = BTreeMap::new();
+    let mut current = String::new();
+    for line in text.lines() {
+        match line
+            .strip_prefix("    ")
+            .and_then(|line| line.split_once(": "))
+        {
+            Some((name, value)) if !name.starts_with(' ') => {
+                current = name.to_owned();
+                fields.insert(current.clone(), value.trim_end_matches(',').to_owned());
+            }
+            _ => {
+                if let Some(value) = fields.get_mut(&current) {
+                    value.push_str(line.trim());
+                }
+            }
+        }
+    }
+    fields
+}
+
+fn node_report(world: &World, node: NodeId, from_seeds: u64) -> NodeReport {
     let state = &world.nodes[node.index()];
     let completed_s = state.stats.completed_at.map(|at| at.as_secs_f64());
     NodeReport {
+        class: state.spec.class,
+        rates: state.spec.rates,
         completed_s,
         took_s: completed_s.map(|at| at - state.spec.joins_at.as_secs_f64()),
         uploaded: world.net.payload_up(node),
+        from_seeds,
         stats: state.stats.clone(),
     }
 }
@@ -223,17 +325,28 @@ fn jain(world: &World, leeches: &[NodeId]) -> f64 {
             (up > 0.0).then_some(down / up)
         })
         .collect();
-    let sum: f64 = ratios.iter().sum();
-    let squares: f64 = ratios.iter().map(|ratio| ratio * ratio).sum();
-    if squares > 0.0 {
-        sum * sum / (ratios.len() as f64 * squares)
-    } else {
-        1.0
-    }
+    figures::jain(&ratios)
+}
+
+pub(crate) fn number(value: Option<f64>) -> String {
+    value.map_or("null".to_owned(), |value| format!("{value:.6}"))
+}
+
+pub(crate) fn strings(texts: &[String]) -> String {
+    let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+    format!("[{}]", texts.join(","))
+}
+
+pub(crate) fn json_figures(figures: &[Figure]) -> String {
+    let figures: Vec<String> = figures
+        .iter()
+        .map(|figure| format!("{}:{}", quoted(&figure.name), number(figure.value)))
+        .collect();
+    format!("{{{}}}", figures.join(","))
 }
 
 /// A JSON string: oracles may quote anything.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -253,5 +366,19 @@ mod tests {
     #[test]
     fn json_strings_are_escaped() {
         assert_eq!(quoted("a\"b\\c\n"), "\"a\\\"b\\\\c\\u000a\"");
+    }
+
+    #[test]
+    fn every_field_of_the_configuration_is_compared_even_when_it_spans_lines() {
+        let mut config = Config::default();
+        config.limits.up = Some(1000);
+        config.max_peers = 7;
+        let (ours, default) = (fields(&config), fields(&Config::default()));
+        let different: Vec<&String> = ours
+            .keys()
+            .filter(|&name| ours[name] != default[name])
+            .collect();
+        assert_eq!(different, ["limits", "max_peers"]);
+        assert_eq!(ours.len(), default.len());
     }
 }

@@ -20,6 +20,12 @@ use crate::report::Report;
 use crate::tracker::{Tracker, TrackerSpec};
 use crate::world::{Limits, Setup, World};
 
+/// The class of nodes that have everything from the start.
+pub const SEED: &str = "seed";
+
+/// The class of honest nodes that have no other.
+pub const LEECH: &str = "leech";
+
 /// The one torrent of a world.
 pub const TORRENT: TorrentKey = TorrentKey(0);
 
@@ -39,6 +45,8 @@ pub enum Role {
 #[derive(Clone, Debug)]
 pub struct NodeSpec {
     pub role: Role,
+    /// What nodes of its kind are called in the report.
+    pub class: &'static str,
     pub rates: Rates,
     /// One way to the middle of the network.
     pub latency: Duration,
@@ -85,6 +93,7 @@ impl Swarm {
     pub fn new(seed: u64, content: &Content, leeches: u32) -> Self {
         let template = NodeSpec {
             role: Role::Honest,
+            class: LEECH,
             rates: Rates {
                 up: Some(u64::from(MIB)),
                 down: Some(10 * u64::from(MIB)),
@@ -111,6 +120,7 @@ impl Swarm {
             disk_fault: None,
         };
         let seed_node = NodeSpec {
+            class: SEED,
             has: Some(Bitfield::full(content.layout.pieces())),
             must_finish: false,
             from_magnet: false,
@@ -182,6 +192,21 @@ impl Swarm {
         self
     }
 
+    /// Nodes that have a name of their own in the report, and what is special about them.
+    pub fn class(
+        mut self,
+        name: &'static str,
+        members: impl IntoIterator<Item = u32>,
+        change: impl Fn(&mut NodeSpec),
+    ) -> Self {
+        for index in members {
+            let node = &mut self.nodes[index as usize];
+            node.class = name;
+            change(node);
+        }
+        self
+    }
+
     pub fn every_node(mut self, change: impl Fn(u32, &mut NodeSpec)) -> Self {
         for (index, node) in (0..).zip(&mut self.nodes) {
             change(index, node);
@@ -193,6 +218,7 @@ impl Swarm {
     pub fn hostile(mut self, count: u32, kind: Hostile) -> Self {
         let node = NodeSpec {
             role: Role::Hostile(kind),
+            class: kind.name(),
             must_finish: false,
             has: None,
             joins_at: Duration::ZERO,
