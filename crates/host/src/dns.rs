@@ -46,6 +46,12 @@ fn dns_error(host: &str, error: &io::Error) -> DnsError {
     DnsError::Failed(host.to_owned(), words.to_lowercase())
 }
 
+/// An address that leads here. Linux takes "no address" for loopback.
+pub(crate) fn is_this_machine(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    ip.is_loopback() || ip.is_unspecified()
+}
+
 /// An address that only this machine or its own network can reach.
 pub(crate) fn is_local(ip: IpAddr) -> bool {
     match ip {

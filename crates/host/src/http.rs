@@ -154,7 +154,7 @@ fn allowed(
         }
     }
     if rules.loopback == Loopback::AnnouncePath
-        && addrs.iter().any(|addr| addr.ip().is_loopback())
+        && addrs.iter().any(|addr| dns::is_this_machine(addr.ip()))
         && !is_announce_path(url.path())
     {
         return Err(HttpError::LoopbackPath);

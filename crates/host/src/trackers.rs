@@ -241,12 +241,14 @@ impl Net {
         addrs: &[SocketAddr],
         request: &AnnounceRequest,
     ) -> Result<AnnounceResponse, TrackerFailure> {
-        match url.scheme {
+        let mut response = match url.scheme {
             Scheme::Http | Scheme::Https => {
                 http::announce(url, addrs, request, &self.paths, &self.tls)
             }
             Scheme::Udp => self.udp.announce(url, addrs, request, &self.paths),
-        }
+        }?;
+        drop_what_it_cannot_know(&mut response.peers, addrs);
+        Ok(response)
     }
 
     /// The tracker's addresses, a list a family: of those that may be used the ones that could
@@ -269,6 +271,14 @@ impl Net {
             .map(|family| addrs.iter().copied().filter(of(family)).collect::<Vec<_>>());
         let groups = groups.into_iter().filter(|group| !group.is_empty());
         Ok((url, groups.collect()))
+    }
+}
+
+/// A tracker elsewhere cannot know who listens on our loopback: whatever it names there is a
+/// service that it wants us to knock at.
+fn drop_what_it_cannot_know(peers: &mut Vec<SocketAddr>, tracker: &[SocketAddr]) {
+    if !tracker.iter().any(|addr| dns::is_local(addr.ip())) {
+        peers.retain(|peer| !peer.ip().is_loopback());
     }
 }
 

@@ -104,6 +104,18 @@ fn failures_say_what_happened() {
     assert_eq!(message(teapot), "no port");
 }
 
+/// Linux takes "no address" for its own.
+#[test]
+fn no_address_at_all_is_this_machine() {
+    for host in ["0.0.0.0", "[::]", "[::ffff:0.0.0.0]"] {
+        let why = ask(&format!("http://{host}:1/admin?delete=all")).unwrap_err();
+        assert_eq!(
+            why.message, "the path does not end in /announce, and the address is this machine's",
+            "{host}"
+        );
+    }
+}
+
 #[test]
 fn nobody_there_is_connection_refused() {
     let addr = TcpListener::bind("127.0.0.1:0")

@@ -77,6 +77,27 @@ fn answer(peers: &[&str]) -> Result<AnnounceResponse, TrackerFailure> {
 }
 
 #[test]
+fn a_tracker_elsewhere_names_nobody_on_our_loopback() {
+    let kept = |tracker: &str| {
+        let named = [
+            "127.0.0.1:22",
+            "127.9.9.9:1",
+            "[::1]:80",
+            "10.0.0.1:1",
+            "9.1.1.1:1",
+        ];
+        let mut peers: Vec<SocketAddr> = named.map(|peer| peer.parse().unwrap()).into();
+        drop_what_it_cannot_know(&mut peers, &[tracker.parse().unwrap()]);
+        peers.len()
+    };
+    assert_eq!(kept("8.1.1.1:80"), 2);
+    assert_eq!(kept("[2001:db8::1]:80"), 2);
+    for near in ["127.0.0.1:80", "[::1]:80", "10.0.0.5:80", "[fd00::1]:80"] {
+        assert_eq!(kept(near), 5, "{near}");
+    }
+}
+
+#[test]
 fn the_first_answer_is_the_reply_and_the_other_adds_peers() {
     let mut asked = under_way();
     let first = asked.hear(answer(&["10.0.0.1:1"]), false);
