@@ -100,7 +100,9 @@ impl Story {
             | Alert::PeerCompleted { .. }
             | Alert::FileCompleted { .. }
             | Alert::Complete { .. }
-            | Alert::DiskFailed { .. } => {}
+            | Alert::DiskFailed { .. }
+            | Alert::Stalled { .. }
+            | Alert::Flowing { .. } => {}
         }
         if let Some((code, line)) = misdeed(alert) {
             return self.warn(events, code, &line);
@@ -230,6 +232,8 @@ fn line(alert: &Alert) -> Option<String> {
         }
         Alert::Listens { peer, at, .. } => format!("{peer} listens on {at}"),
         Alert::PeerCompleted { peer, .. } => format!("{peer} has everything"),
+        Alert::Stalled { stall, seconds, .. } => format!("stalled for {seconds} s: {stall}"),
+        Alert::Flowing { seconds, .. } => format!("it flows again, after {seconds} s"),
         // Told louder, or by whom it ends.
         Alert::Interest { .. }
         | Alert::PieceFailed { .. }
@@ -298,6 +302,13 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
             ("peer_completed", json!({ "peer": peer.to_string() }))
         }
         Alert::Complete { summary, .. } => ("complete", complete(summary)),
+        Alert::Stalled { stall, seconds, .. } => (
+            "stalled",
+            json!({
+                "code": stall.cause.code(), "message": stall.to_string(), "seconds": seconds,
+            }),
+        ),
+        Alert::Flowing { seconds, .. } => ("flowing", json!({ "seconds": seconds })),
         Alert::DialFailed { .. }
         | Alert::Interest { .. }
         | Alert::Listens { .. }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dunlin_metainfo::{PeerId, PieceIndex};
 
 use crate::event::{Direction, DiskError, PeerAddr, TorrentKey};
+use crate::explain::Stall;
 use crate::reason::{ChokeReason, CloseReason};
 
 #[derive(Clone, Debug)]
@@ -124,6 +125,19 @@ pub enum Alert {
         torrent: TorrentKey,
         error: DiskError,
     },
+    /// Nothing has come for a while, or for another reason than the one that was told last.
+    Stalled {
+        torrent: TorrentKey,
+        stall: Stall,
+        /// Seconds without payload so far.
+        seconds: u64,
+    },
+    /// A stall that was told is over.
+    Flowing {
+        torrent: TorrentKey,
+        /// How long it lasted.
+        seconds: u64,
+    },
 }
 
 impl Alert {
@@ -148,7 +162,9 @@ impl Alert {
             | Self::Announced { torrent, .. }
             | Self::AnnounceFailed { torrent, .. }
             | Self::TrackerWarning { torrent, .. }
-            | Self::DiskFailed { torrent, .. } => *torrent,
+            | Self::DiskFailed { torrent, .. }
+            | Self::Stalled { torrent, .. }
+            | Self::Flowing { torrent, .. } => *torrent,
         }
     }
 }

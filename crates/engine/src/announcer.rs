@@ -12,6 +12,7 @@ use dunlin_proto::time::Instant;
 use dunlin_proto::tracker::AnnounceEvent;
 
 use crate::event::TrackerKey;
+use crate::explain::TrackerStanding;
 
 /// The announces of one torrent.
 #[derive(Clone, Debug)]
@@ -212,6 +213,19 @@ impl Announcer {
         };
         let gap = self.min_interval.unwrap_or(EARLY_GAP).max(EARLY_GAP_MIN);
         self.next_at = self.next_at.min((last_asked + gap).max(now));
+    }
+
+    /// What is known of the trackers.
+    pub fn standing(&self) -> TrackerStanding {
+        if self.tiers.is_empty() {
+            TrackerStanding::None
+        } else if self.failed_rounds > 0 {
+            TrackerStanding::Failing
+        } else if self.last_answered.is_none() {
+            TrackerStanding::Asked
+        } else {
+            TrackerStanding::Answered
+        }
     }
 
     /// [`stop`](Self::stop) was called, and nothing is left to say.

@@ -9,6 +9,7 @@ pub mod choker;
 pub mod command;
 pub mod config;
 pub mod event;
+pub mod explain;
 pub mod extensions;
 pub mod external;
 pub mod hub;

@@ -302,6 +302,12 @@ impl Picker {
         self.rarity.copies(piece) + self.seeds
     }
 
+    /// The lowest wanted piece that no connected peer has.
+    pub fn first_that_nobody_has(&self) -> Option<PieceIndex> {
+        let mut pieces = self.layout.all_pieces();
+        pieces.find(|&piece| self.is_wanted(piece) && self.copies(piece) == 0)
+    }
+
     /// Whether the block is neither received nor verified and its piece wanted: only then a late
     /// block of a cancelled request is of use.
     pub fn is_missing(&self, block: Block) -> bool {

@@ -113,7 +113,7 @@ impl Session {
     pub fn snapshot(&self, torrent: TorrentKey, now: Instant) -> Option<TorrentSnapshot> {
         self.torrents
             .get(&torrent)
-            .map(|torrent| torrent.snapshot(now))
+            .map(|torrent| torrent.snapshot(&self.shared, now))
     }
 
     /// What the torrent's resume data would say now.

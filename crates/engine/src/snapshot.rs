@@ -1,6 +1,7 @@
 //! The state of a torrent at one moment, for whoever shows it.
 
 use crate::event::{Direction, DiskError, PeerAddr};
+use crate::explain::{Stall, StallCounts};
 
 #[derive(Clone, Debug)]
 pub struct TorrentSnapshot {
@@ -21,6 +22,12 @@ pub struct TorrentSnapshot {
     pub peers: Vec<PeerSnapshot>,
     /// Addresses that we know and are not connected to.
     pub known_peers: usize,
+    /// Why nothing came in the last second, if nothing did and something is lacking.
+    pub stall: Option<Stall>,
+    /// Stalled seconds in a row until now.
+    pub stalled_s: u64,
+    /// Stalled seconds of this session by cause.
+    pub stalls: StallCounts,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

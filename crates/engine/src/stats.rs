@@ -62,6 +62,22 @@ impl RateMeter {
         u64::try_from(rate).unwrap_or(u64::MAX)
     }
 
+    /// Bytes of one second since the start; 0 for one that is forgotten, which is more than
+    /// [`WINDOW_S`] old.
+    pub fn in_second(&self, second: u64) -> u64 {
+        let is_kept = second <= self.newest && self.newest - second < BUCKETS as u64;
+        if is_kept {
+            self.buckets[slot(second)]
+        } else {
+            0
+        }
+    }
+
+    /// When the second of `now` is over.
+    pub fn next_second(&self, now: Instant) -> Instant {
+        self.started + Duration::from_secs(self.second(now) + 1)
+    }
+
     /// Bytes over the whole life.
     pub fn total(&self) -> u64 {
         self.total
@@ -90,7 +106,8 @@ impl RateMeter {
         millionths
     }
 
-    fn second(&self, now: Instant) -> u64 {
+    /// The second since the start in which `now` falls.
+    pub fn second(&self, now: Instant) -> u64 {
         now.since(self.started).as_secs()
     }
 }

@@ -23,6 +23,7 @@ use crate::event::{
     Action, DiskError, DiskJob, DiskOp, JobId, PeerAddr, PeerKey, PeerSource, TorrentKey,
     TrackerFailure, TrackerKey,
 };
+use crate::explain::StallClock;
 use crate::external::{External, Voter};
 use crate::peer::Peer;
 use crate::peer_list::PeerList;
@@ -40,15 +41,13 @@ mod extensions;
 mod magnet;
 mod messages;
 mod pex;
+mod stall;
 mod start;
 mod upload;
 
 pub(crate) use magnet::unknown_layout;
 
 use magnet::Magnet;
-
-/// How often timeouts, dials and rates are looked at.
-const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// A removed torrent waits this long for its `stopped` announce and its last disk jobs.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -132,6 +131,7 @@ pub struct Torrent {
     unjudged_bytes: u64,
 
     stats: Stats,
+    stalls: StallClock,
     resume: ResumeKeeper,
     complete_is_told: bool,
     stop_deadline: Option<Instant>,
@@ -204,7 +204,8 @@ impl Torrent {
             // After that only the disk is waited for, and its answer is an event.
             return (stop > now).then_some(stop);
         }
-        let busy = !self.peers.is_empty() || self.dialling > 0 || self.resume.unsaved_bytes > 0;
+        // Who lacks something accounts for every second of it.
+        let busy = self.is_busy() || self.is_incomplete();
         let dial = if self.may_transfer() {
             self.peer_list.next_deadline()
         } else {
@@ -222,6 +223,10 @@ impl Torrent {
         deadlines.into_iter().flatten().min()
     }
 
+    fn is_busy(&self) -> bool {
+        !self.peers.is_empty() || self.dialling > 0 || self.resume.unsaved_bytes > 0
+    }
+
     pub(crate) fn tick(&mut self, shared: &mut Shared, now: Instant) {
         if self.next_serving.take_if(|at| *at <= now).is_some() {
             self.serve_metadata_to_all(shared, now);
@@ -235,20 +240,23 @@ impl Torrent {
         }
         self.tick_magnet(shared, now);
         if self.next_housekeeping <= now {
-            self.next_housekeeping = now + HOUSEKEEPING;
+            self.next_housekeeping = self.stats.down.next_second(now);
             self.keep_house(shared, now);
         }
         self.announce(shared, now);
     }
 
     fn keep_house(&mut self, shared: &mut Shared, now: Instant) {
+        self.account_for_seconds(shared, now);
         self.stats.peak_rate = self.stats.peak_rate.max(self.stats.down.rate_over(now, 5));
         self.check_timeouts(shared, now);
         self.admit_newcomers(shared, now);
-        if matches!(
-            self.state,
-            TorrentState::Downloading | TorrentState::FetchingMetadata { .. }
-        ) && !self.peers.values().any(|peer| peer.interesting > 0)
+        if self.is_busy()
+            && matches!(
+                self.state,
+                TorrentState::Downloading | TorrentState::FetchingMetadata { .. }
+            )
+            && !self.peers.values().any(|peer| peer.interesting > 0)
         {
             // Nobody connected has what we lack: without new peers we would wait for ever.
             self.announcer.want_peers(now);
@@ -268,6 +276,8 @@ impl Torrent {
         if self.is_stopping() {
             return;
         }
+        self.account_for_seconds(shared, now);
+        self.end_stall(shared, now);
         self.stop_deadline = Some(now + STOP_TIMEOUT);
         shared.down_turns.go(self.key);
         shared.up_turns.go(self.key);
@@ -450,7 +460,7 @@ impl Torrent {
 
     // For whoever shows it.
 
-    pub(crate) fn snapshot(&self, now: Instant) -> TorrentSnapshot {
+    pub(crate) fn snapshot(&self, shared: &Shared, now: Instant) -> TorrentSnapshot {
         let wanted = |piece: &PieceIndex| self.picker.have(*piece) || self.picker.is_wanted(*piece);
         let len = |piece: PieceIndex| u64::from(self.layout.piece_len(piece));
         let wanted_pieces = self.layout.all_pieces().filter(wanted);
@@ -462,9 +472,9 @@ impl Torrent {
             };
             (have + has, all + len(piece))
         });
-        let fetching = self.magnet.as_ref().filter(|_| !self.is_stopping());
+        let is_stalled = self.is_incomplete() && self.stalls.run() > 0;
         TorrentSnapshot {
-            state: fetching.map_or_else(|| self.state.clone(), |magnet| magnet.state()),
+            state: self.shown_state(),
             have_bytes,
             wanted_bytes,
             pieces_have: self.picker.have_bits().count_ones(),
@@ -481,7 +491,15 @@ impl Torrent {
                 .map(|(key, peer)| self.peer_snapshot(*key, peer, now))
                 .collect(),
             known_peers: self.peer_list.idle_len(),
+            stall: is_stalled.then(|| self.stall(shared, now)),
+            stalled_s: self.stalls.run(),
+            stalls: self.stall_counts(shared, now),
         }
+    }
+
+    pub(crate) fn shown_state(&self) -> TorrentState {
+        let fetching = self.magnet.as_ref().filter(|_| !self.is_stopping());
+        fetching.map_or_else(|| self.state.clone(), |magnet| magnet.state())
     }
 
     fn peer_snapshot(&self, key: PeerKey, peer: &Peer, now: Instant) -> PeerSnapshot {

@@ -117,7 +117,9 @@ fn matters(notice: &Notice) -> bool {
         | Alert::Listens { .. }
         | Alert::Announced { .. }
         | Alert::AnnounceFailed { .. }
-        | Alert::TrackerWarning { .. } => false,
+        | Alert::TrackerWarning { .. }
+        | Alert::Stalled { .. }
+        | Alert::Flowing { .. } => false,
     }
 }
 

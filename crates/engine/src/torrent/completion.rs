@@ -99,6 +99,8 @@ impl Torrent {
         if !is_whole || self.complete_is_told || self.state != TorrentState::Downloading {
             return;
         }
+        self.account_for_seconds(shared, now);
+        self.end_stall(shared, now);
         self.complete_is_told = true;
         self.state = TorrentState::Seeding;
         self.peer_list.set_seeding(true);

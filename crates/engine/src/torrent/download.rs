@@ -9,6 +9,7 @@ use dunlin_proto::time::Instant;
 
 use super::{Job, Shared, Torrent, sooner};
 use crate::alert::Alert;
+use crate::config::Config;
 use crate::event::{Action, DiskOp, DiskResult, JobId, PeerKey};
 use crate::peer::{Asked, REFUSAL_BACKOFF};
 use crate::picker::{Arrival, Asker};
@@ -93,13 +94,11 @@ impl Torrent {
         let block = u64::from(BLOCK_LEN);
         let config = &shared.config;
         let memory = config.buffer_bytes_max.saturating_sub(shared.buffered) / block;
-        let disk_is_behind = self.unjudged_bytes > config.unjudged_bytes_max
-            || self.resume.unsaved_bytes > config.unsaved_bytes_max;
         if memory == 0 {
             shared.starved.insert(self.key);
             return 0;
         }
-        if disk_is_behind {
+        if self.disk_is_behind(config) {
             self.requests_are_held_back = true;
             return 0;
         }
@@ -115,6 +114,12 @@ impl Torrent {
             }
         }
         memory.min(limit).min(wanted as u64) as usize
+    }
+
+    /// More than enough waits for the disk: nothing more is asked for.
+    pub(super) fn disk_is_behind(&self, config: &Config) -> bool {
+        self.unjudged_bytes > config.unjudged_bytes_max
+            || self.resume.unsaved_bytes > config.unsaved_bytes_max
     }
 
     /// Requests again at that time, or earlier if something else makes us.

@@ -83,6 +83,11 @@ impl Magnet {
         self.fetch.on_gone(key);
     }
 
+    /// The info dictionary is here and waits for its promotion.
+    pub(super) fn is_fetched(&self) -> bool {
+        self.done.is_some()
+    }
+
     pub(super) fn state(&self) -> TorrentState {
         let (have, size) = match self.done {
             Some(len) => (len, Some(len)),

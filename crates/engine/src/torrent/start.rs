@@ -12,6 +12,7 @@ use crate::choker::Choker;
 use crate::command::{AddMagnet, AddTorrent, Priority};
 use crate::config::{Config, PieceOrder};
 use crate::event::{PeerKey, PeerSource, TorrentKey};
+use crate::explain::StallClock;
 use crate::peer_list::PeerList;
 use crate::picker::{Picker, PickerConfig};
 use crate::rate_limit::RateLimiter;
@@ -89,6 +90,7 @@ impl Torrent {
             requests_are_held_back: false,
             unjudged_bytes: 0,
             stats: Stats::new(now),
+            stalls: StallClock::default(),
             resume: ResumeKeeper::new(resume, now),
             complete_is_told: false,
             stop_deadline: None,

@@ -503,7 +503,9 @@ impl World {
             | Alert::MetadataFailed { .. }
             | Alert::Announced { .. }
             | Alert::AnnounceFailed { .. }
-            | Alert::TrackerWarning { .. } => {}
+            | Alert::TrackerWarning { .. }
+            | Alert::Stalled { .. }
+            | Alert::Flowing { .. } => {}
         }
     }
 
