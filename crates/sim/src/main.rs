@@ -4,12 +4,15 @@ use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use dunlin_sim::NodeId;
 use dunlin_sim::catalogue::{self, Measured, Scenario};
+use dunlin_sim::page::{self, Heading};
 use dunlin_sim::sweep::Sweep;
 
 const USAGE: &str = "\
 usage: dunlin-sim list
        dunlin-sim run SCENARIO [--peers N] [--seed S] [--json] [--log]
+                               [--report FILE.html [--watch NODE]]
        dunlin-sim sweep SCENARIO [--seeds FROM..TO] [--peers N] [--jobs N] [--json]
 ";
 
@@ -71,6 +74,9 @@ struct Options {
     jobs: usize,
     json: bool,
     log: bool,
+    report: Option<String>,
+    /// Whose chokes the page tells.
+    watch: u32,
 }
 
 impl Options {
@@ -82,6 +88,8 @@ impl Options {
             jobs: 1,
             json: false,
             log: false,
+            report: None,
+            watch: 1,
         };
         let mut rest = args.iter();
         while let Some(&arg) = rest.next() {
@@ -94,6 +102,14 @@ impl Options {
                         .ok()
                         .filter(|n| (1..=100_000).contains(n));
                     options.peers = Some(peers.ok_or("--peers takes 1 to 100000")?);
+                }
+                "--report" => {
+                    let path = rest.next().ok_or("--report takes the name of a file")?;
+                    options.report = Some((*path).to_owned());
+                }
+                "--watch" => {
+                    let node = u32::try_from(number(arg, rest.next())?);
+                    options.watch = node.map_err(|_| "--watch takes the number of a node")?;
                 }
                 "--seed" => options.seed = number(arg, rest.next())?,
                 "--seeds" => options.seeds = seeds(rest.next())?,
@@ -132,8 +148,20 @@ fn usage_error(message: &str) -> ExitCode {
 fn run(scenario: &'static Scenario, options: &Options) -> ExitCode {
     let peers = options.peers.unwrap_or(scenario.peers);
     let started = Instant::now();
-    let measured = scenario.measure_with(peers, options.seed, |swarm| swarm.log(options.log));
+    let mut measured = scenario.measure_with(peers, options.seed, |swarm| {
+        let swarm = swarm.log(options.log);
+        match options.report {
+            Some(_) => swarm.record(NodeId(options.watch)),
+            None => swarm,
+        }
+    });
     let wall = started.elapsed();
+    if let Some(path) = &options.report
+        && let Err(error) = write_page(path, scenario, peers, options, &mut measured)
+    {
+        eprintln!("dunlin-sim: cannot write {path}: {error}");
+        return ExitCode::FAILURE;
+    }
     if options.json {
         let report = &measured.report;
         println!("{}", report.json(scenario.name, &measured.figures, wall));
@@ -169,6 +197,28 @@ fn sweep(scenario: &'static Scenario, options: &Options) -> ExitCode {
         exit = ExitCode::FAILURE;
     }
     exit
+}
+
+fn write_page(
+    path: &str,
+    scenario: &Scenario,
+    peers: u32,
+    options: &Options,
+    measured: &mut Measured,
+) -> std::io::Result<()> {
+    let Some(record) = measured.report.record.take() else {
+        return Ok(());
+    };
+    let command = format!(
+        "dunlin-sim run {} --peers {peers} --seed {} --watch {} --report {path}",
+        scenario.name, options.seed, options.watch
+    );
+    let heading = Heading {
+        scenario: scenario.name,
+        about: scenario.about,
+        command: &command,
+    };
+    std::fs::write(path, page::html(heading, &measured.report, &record))
 }
 
 fn tell(name: &str, measured: &Measured, wall_s: f64) {

@@ -58,6 +58,31 @@ impl Oracle {
     }
 }
 
+impl Oracle {
+    /// What must hold, for a reader who is new here.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::NoBadPieceAccepted => "no peer calls a piece done whose bytes are wrong",
+            Self::OnlyTruthOnDiskIsClaimed => {
+                "whatever is announced, served or called complete is on the virtual disk"
+            }
+            Self::EverybodyFinishes => "everybody who should finish does",
+            Self::JobsAreOrderly => "a disk job has a number of its own, and its turn",
+            Self::RequestsAreLegal => {
+                "only blocks that the peer has and allows are requested, each once"
+            }
+            Self::ServesAreLegal => "only blocks that were asked for are served, to unchoked peers",
+            Self::QueuesAreBounded => "requests, buffers and dials stay below their limits",
+            Self::HonestPeersAreNotBanned => "no honest peer is banned or accused",
+            Self::TimersMoveOn => "a timer that rang does not ring again at the same moment",
+            Self::KeysAreAlive => "a session names only connections that are open",
+            Self::PeerExchangeIsPolite => {
+                "peers are told of first hand, once a minute, never for private torrents"
+            }
+        }
+    }
+}
+
 /// The first violation of each oracle and how many there were.
 #[derive(Clone, Debug, Default)]
 pub struct Verdicts {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::figures::{self, Figure};
 use crate::net::{NodeId, Rates};
 use crate::oracles::Oracle;
+use crate::record::Record;
 use crate::scenario::Role;
 use crate::stats::NodeStats;
 use crate::world::World;
@@ -45,6 +46,8 @@ pub struct Report {
     pub trace_hash: u64,
     /// First violation of each oracle; `None` where it holds.
     pub oracles: BTreeMap<&'static str, Option<String>>,
+    /// What a page is drawn from, if one was asked for.
+    pub record: Option<Box<Record>>,
 }
 
 #[derive(Clone, Debug)]
@@ -104,6 +107,7 @@ impl Report {
                 .iter()
                 .map(|&oracle| (oracle.name(), world.verdicts.of(oracle)))
                 .collect(),
+            record: world.record.clone(),
         }
     }
 

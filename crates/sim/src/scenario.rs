@@ -15,6 +15,7 @@ use crate::content::Content;
 use crate::disk::{DiskSpec, Fault};
 use crate::hostile::Hostile;
 use crate::net::{Net, NetSpec, NodeId, Rates};
+use crate::page::link_rate;
 use crate::plan::{Do, Step, When};
 use crate::report::Report;
 use crate::tracker::{Tracker, TrackerSpec};
@@ -75,6 +76,22 @@ pub struct NodeSpec {
     pub disk_fault: Option<Fault>,
 }
 
+impl NodeSpec {
+    /// The kind of node that it is, as a reader of a report calls it.
+    pub fn class(&self) -> String {
+        let is_seed = self.has.as_ref().is_some_and(Bitfield::is_full);
+        let up = self.rates.up.map_or("free uplink".to_owned(), |up| {
+            format!("{} up", link_rate(up))
+        });
+        match self.role {
+            Role::Hostile(kind) => format!("{kind:?}").to_lowercase(),
+            Role::Honest if self.rides_free => "free rider".to_owned(),
+            Role::Honest if is_seed => format!("seed, {up}"),
+            Role::Honest => up,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Swarm {
     seed: u64,
@@ -84,6 +101,8 @@ pub struct Swarm {
     tracker: TrackerSpec,
     plan: Vec<Step>,
     log: bool,
+    /// Whose chokes the record of the run tells, if it keeps one.
+    record: Option<NodeId>,
     time_limit: Duration,
     stop_when_complete: bool,
 }
@@ -136,6 +155,7 @@ impl Swarm {
             tracker: TrackerSpec::default(),
             plan: Vec::new(),
             log: false,
+            record: None,
             time_limit: Duration::from_secs(24 * 3600),
             stop_when_complete: true,
         }
@@ -261,6 +281,12 @@ impl Swarm {
         self
     }
 
+    /// Keeps what a page is drawn from, with the chokes of one node.
+    pub fn record(mut self, watched: NodeId) -> Self {
+        self.record = Some(watched);
+        self
+    }
+
     pub fn run(self) -> Report {
         let mut rng = Rng::new(self.seed);
         let setup = Setup {
@@ -269,6 +295,7 @@ impl Swarm {
             rng: rng.fork(),
             check_every: check_every(&self.content, &self.nodes),
             log: self.log,
+            record: self.record,
             limits: Limits {
                 until: Instant::START + self.time_limit,
                 stop_when_complete: self.stop_when_complete,

@@ -21,6 +21,7 @@ use crate::hostile::{Act, Io, Script};
 use crate::net::{EndId, Net, NetEvent, NodeId};
 use crate::oracles::{Oracle, Verdicts, Watch};
 use crate::plan::{Do, Step};
+use crate::record::{NodeView, Record};
 use crate::scenario::{NodeSpec, Role};
 use crate::stats::{NodeStats, SwarmStats};
 use crate::trace::Trace;
@@ -63,6 +64,7 @@ pub(crate) struct World {
     check_every: u64,
     /// Alerts go to standard error.
     log: bool,
+    pub(crate) record: Option<Box<Record>>,
     limits: Limits,
 }
 
@@ -169,11 +171,17 @@ pub(crate) struct Setup {
     pub(crate) plan: Vec<Step>,
     pub(crate) check_every: u64,
     pub(crate) log: bool,
+    pub(crate) record: Option<NodeId>,
     pub(crate) limits: Limits,
 }
 
 impl World {
     pub(crate) fn new(setup: Setup) -> Self {
+        let pieces = setup.content.layout.pieces();
+        let record = setup.record.map(|watched| {
+            let classes: Vec<String> = setup.specs.iter().map(NodeSpec::class).collect();
+            Box::new(Record::new(watched, &classes, pieces))
+        });
         let mut world = Self {
             now: Instant::START,
             queue: BinaryHeap::new(),
@@ -192,6 +200,7 @@ impl World {
             partition: None,
             check_every: setup.check_every.max(1),
             log: setup.log,
+            record,
             limits: setup.limits,
         };
         for spec in setup.specs {
@@ -431,6 +440,25 @@ impl World {
         }
         let islands = self.islands();
         self.stats.islands.push(islands);
+        self.snapshot();
+    }
+
+    fn snapshot(&mut self) {
+        let second = self.now.since(Instant::START).as_secs();
+        let Some(record) = &mut self.record else {
+            return;
+        };
+        if !record.is_due(second) {
+            return;
+        }
+        let nodes = (0..).zip(&self.nodes).map(|(node, state)| NodeView {
+            node: NodeId(node),
+            must_finish: state.spec.must_finish,
+            complete: state.stats.completed_at.is_some(),
+            downloaded: state.stats.downloaded,
+            disk: matches!(state.mind, Mind::Session(_)).then_some(&state.disk),
+        });
+        record.snapshot(second, self.content.layout.pieces(), nodes);
     }
 
     /// Groups of running honest nodes that are connected with each other.

@@ -14,6 +14,7 @@ use dunlin_proto::tracker::AnnounceRequest;
 use super::{Dialling, Mind, What, World, end_of};
 use crate::net::{EndId, NodeId};
 use crate::oracles::Oracle;
+use crate::record::Change;
 use crate::scenario::TORRENT;
 use crate::stats::Preferred;
 use crate::tracker::node_at;
@@ -470,6 +471,7 @@ impl World {
                 interested,
                 ..
             } => {
+                self.record_optimistic(node, optimistic.and_then(node_at));
                 let preferred = Preferred {
                     at: now,
                     peers: peers
@@ -486,14 +488,21 @@ impl World {
                 peer, by, choked, ..
             } => {
                 if let (dunlin_engine::alert::Side::Us, Some(peer)) = (by, node_at(peer)) {
+                    if let Some(record) = &mut self.record {
+                        record.choke(now, node, peer, choked);
+                    }
                     let chokes = &mut self.nodes[node.index()].stats.chokes;
                     chokes.push((now, peer, choked));
                 }
             }
             Alert::Complete { .. } => self.complete(node),
             Alert::DiskFailed { .. } => self.nodes[node.index()].stats.disk_failures += 1,
+            Alert::Disconnected { peer, .. } => {
+                if let Some(peer) = node_at(peer) {
+                    self.record_change(node, peer, Change::Gone);
+                }
+            }
             Alert::Connected { .. }
-            | Alert::Disconnected { .. }
             | Alert::Interest { .. }
             | Alert::Listens { .. }
             | Alert::DialFailed { .. }
@@ -506,6 +515,21 @@ impl World {
             | Alert::TrackerWarning { .. }
             | Alert::Stalled { .. }
             | Alert::Flowing { .. } => {}
+        }
+    }
+
+    fn record_optimistic(&mut self, node: NodeId, optimistic: Option<NodeId>) {
+        if let Some(peer) = optimistic {
+            self.record_change(node, peer, Change::Optimistic);
+        }
+    }
+
+    /// Something between the watched node and another, seen by the watched one.
+    fn record_change(&mut self, node: NodeId, peer: NodeId, change: Change) {
+        if let Some(record) = &mut self.record
+            && record.watched == node
+        {
+            record.change(self.now, peer, change);
         }
     }
 
