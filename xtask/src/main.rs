@@ -1,6 +1,7 @@
 //! The commands of the project that are not cargo's own: `cargo xtask COMMAND`.
 
 mod record;
+mod swarm;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask tidy                        the house rules that rustc and clippy do not know
        cargo xtask record OUT.svg COMMAND...   a terminal that runs COMMAND, as a moving picture
-       cargo xtask limits                      rate limits and stalling crowds, by the clock";
+       cargo xtask limits                      rate limits and stalling crowds, by the clock
+       cargo xtask swarm [CLIENT:LEECHES...]   real swarms beside simulated ones, by the clock";
 
 fn main() -> ExitCode {
     match run() {
@@ -28,6 +30,7 @@ fn run() -> Result<()> {
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["tidy"] => tidy::run(&root()?),
         ["limits"] => limits(&root()?),
+        ["swarm", asked @ ..] => swarm::run(&root()?, asked),
         ["record", out, command @ ..] => record::run(Path::new(out), command),
         _ => bail!("{USAGE}"),
     }

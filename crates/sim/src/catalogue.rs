@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dunlin_engine::config::PieceOrder;
+use dunlin_engine::config::{Config, PieceOrder};
 use dunlin_engine::event::DiskErrorKind;
 use dunlin_proto::rng::Rng;
 
@@ -108,6 +108,20 @@ pub const ALL: &[Scenario] = &[
         about: "the same with 1,024 x 256 KiB",
         peers: 100,
         build: |peers, seed| Swarm::new(seed, &Content::new(1024, 256 * KIB), peers),
+        ..PLAIN
+    },
+    Scenario {
+        name: "real-8",
+        about: "what `cargo xtask swarm` runs with real processes: 256 x 512 KiB, no latency",
+        peers: 8,
+        build: real,
+        ..PLAIN
+    },
+    Scenario {
+        name: "real-30",
+        about: "the same with more leeches",
+        peers: 30,
+        build: real,
         ..PLAIN
     },
     Scenario {
@@ -225,6 +239,13 @@ pub const ALL: &[Scenario] = &[
         ..PLAIN
     },
 ];
+
+/// The same content, links and peers as in crates/app/tests/it/real.rs.
+fn real(peers: u32, seed: u64) -> Swarm {
+    Swarm::new(seed, &Content::new(256, 512 * KIB), peers)
+        .round_trip(Duration::ZERO)
+        .config(|config| config.max_peers = Config::default().max_peers)
+}
 
 /// Who comes later knows one who came before, so at first it is one tree; those who leave at 40 s cut
 /// it in pieces, and nothing but what the peers told each other can join them again.

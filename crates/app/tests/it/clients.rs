@@ -20,7 +20,9 @@ mod aria2;
 mod daemon;
 mod libtorrent;
 mod network;
+mod ours;
 mod qbittorrent;
+mod shaped;
 mod tracker;
 mod transmission;
 
@@ -34,6 +36,7 @@ use crate::fixture::{PATIENCE, Sandbox};
 
 pub use daemon::{Request, ask};
 pub use network::{Network, Place};
+pub use shaped::{Rates, Star};
 pub use tracker::await_peers;
 
 /// What a client is asked to download, or to seed when its folder holds everything.
@@ -67,6 +70,8 @@ pub struct Look {
     pub bytes: u64,
     pub uploaded: u64,
     pub peers: usize,
+    /// Bytes that came more than once; only some clients count them, some once they are complete.
+    pub duplicate: Option<u64>,
     /// In the client's own words.
     pub state: String,
     pub error: Option<String>,
@@ -80,10 +85,15 @@ pub trait Client: Debug {
 
     /// The end of what it logged.
     fn log(&self) -> String;
+
+    /// Ids of the processes that it consists of.
+    fn processes(&self) -> Vec<u32>;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
+    /// The one that is tested, when it plays a part like any other.
+    Dunlin,
     Libtorrent,
     Aria2,
     Transmission,
@@ -94,6 +104,7 @@ impl Kind {
     /// Starts the client at `place`. `None` means that `test` must end here: it was skipped.
     pub fn start(self, test: &str, sandbox: &Sandbox, place: &Place) -> Option<Box<dyn Client>> {
         Some(match self {
+            Self::Dunlin => Box::new(ours::Dunlin::new(sandbox, place)),
             Self::Libtorrent => Box::new(libtorrent::LibtorrentClient::start(test, place)?),
             Self::Aria2 => Box::new(aria2::Aria2::start(test, sandbox, place)?),
             Self::Transmission => {

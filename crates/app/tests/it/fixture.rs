@@ -130,9 +130,9 @@ impl Sandbox {
 
     /// As [`Self::start`], at another place.
     pub fn start_at(&self, place: &Place, command: &str, words: Words<'_>) -> Running {
-        let mut dunlin = piped(place.enter(&self.dunlin(command, words)));
+        let mut dunlin = place.enter(&self.dunlin(command, words));
         dunlin.arg("--json-lines");
-        Running::new(dunlin.spawn().unwrap())
+        Running::spawn(dunlin)
     }
 
     /// A tracker on a free port of loopback, and its announce URL.
@@ -221,6 +221,11 @@ impl Running {
             stderr,
             events: Vec::new(),
         }
+    }
+
+    /// Starts a process that tells events.
+    pub fn spawn(command: Command) -> Self {
+        Self::new(piped(command).spawn().expect("it starts"))
     }
 
     pub fn pid(&self) -> u32 {

@@ -15,7 +15,7 @@ mod sparse;
 mod swarm;
 mod trackers;
 mod transfers;
-mod trees;
+pub mod trees;
 
 use std::path::Path;
 
@@ -38,7 +38,7 @@ fn seed(sandbox: &Sandbox, torrent: &Path, folder: &Path, words: Words<'_>) -> R
 }
 
 /// Makes `torrent` of `content`. Returns what `create --json` says.
-fn create(sandbox: &Sandbox, content: &Path, torrent: &Path, words: Words<'_>) -> Value {
+pub fn create(sandbox: &Sandbox, content: &Path, torrent: &Path, words: Words<'_>) -> Value {
     let start: Words<'_> = &[&content, &"-o", &torrent, &"--json", &"--no-date"];
     sandbox
         .run("create", &[start, words].concat())

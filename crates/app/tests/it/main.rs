@@ -22,6 +22,7 @@ mod limits;
 mod magnet;
 mod peer;
 mod peer_log;
+mod real;
 mod share;
 mod sources;
 mod stalls;

@@ -109,6 +109,7 @@ impl Client for Aria2 {
             bytes,
             uploaded: count("uploadLength"),
             peers: count("connections") as usize,
+            duplicate: None,
             state: status.to_string(),
             error: error.map(str::to_owned),
         }
@@ -116,5 +117,9 @@ impl Client for Aria2 {
 
     fn log(&self) -> String {
         self.daemon.log()
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        vec![self.daemon.pid()]
     }
 }

@@ -56,6 +56,10 @@ impl Daemon {
         }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The end of what it said.
     pub fn log(&self) -> String {
         let text = std::fs::read(self.home.join(LOG)).unwrap_or_default();

@@ -55,6 +55,7 @@ impl Client for LibtorrentClient {
             bytes: count("bytes"),
             uploaded: count("uploaded"),
             peers: count("peers") as usize,
+            duplicate: last("finished").and_then(|event| event["redundant"].as_u64()),
             state: progress.to_string(),
             error,
         }
@@ -72,5 +73,9 @@ impl Client for LibtorrentClient {
             }
         }
         text
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        self.peers.iter().map(Running::pid).collect()
     }
 }

@@ -69,16 +69,9 @@ impl Place {
     }
 }
 
-/// Hosts that reach each other and nobody else.
-#[derive(Debug)]
-pub struct Network {
-    holder: Child,
-    hosts: Vec<Place>,
-}
-
-/// `sh -c HOLD sh HOSTS`: prints the id of one process a host, then waits.
+/// The head of the scripts, `sh -c SCRIPT sh HOSTS ...`: one namespace a host, each held by a process.
 /// A background process of a shell has no stdin: 3 is the pipe.
-const HOLD: &str = r#"
+pub const SPACES: &str = r#"
 set -e
 exec 3<&0
 n=$1
@@ -90,6 +83,9 @@ pid() { shift $1; echo $1; }
 for i in $(seq $n); do
   until [ "$(readlink /proc/$(pid $i $pids)/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
 done
+"#;
+
+const MESH: &str = r#"
 for i in $(seq $n); do for j in $(seq $i $n); do
   [ $i = $j ] || cat <<END
 link add to-$j netns $(pid $i $pids) type veth peer name to-$i netns $(pid $j $pids)
@@ -108,13 +104,25 @@ END
     done
   } | nsenter --target $(pid $i $pids) --net ip -batch -
 done
+"#;
+
+/// The end of the scripts: prints the id of one process a host, then waits.
+pub const HOLD: &str = r#"
 echo $pids
 cat <&3 >/dev/null
 "#;
 
-impl Network {
+/// Namespaces, for as long as the process lives that holds them.
+#[derive(Debug)]
+pub struct Held {
+    holder: Child,
+    pub hosts: Vec<Place>,
+}
+
+impl Held {
+    /// Runs a script that makes `hosts` namespaces; `words` follow their count on its command line.
     /// `None` means that `test` must end here: it was skipped.
-    pub fn new(test: &str, hosts: usize) -> Option<Self> {
+    pub fn start(test: &str, script: &str, hosts: usize, words: &[String]) -> Option<Self> {
         let root = rustix::process::geteuid().is_root();
         let mut unshare = Command::new("unshare");
         unshare.arg("--net");
@@ -122,7 +130,8 @@ impl Network {
             unshare.args(["--user", "--map-root-user"]);
         }
         unshare
-            .args(["sh", "-c", HOLD, "sh", &hosts.to_string()])
+            .args(["sh", "-c", script, "sh", &hosts.to_string()])
+            .args(words)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -156,31 +165,55 @@ impl Network {
         let hosts = hosts.collect();
         Some(Self { holder, hosts })
     }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        let _ = self.holder.wait();
+    }
+}
+
+/// Bytes that an interface of `place` received and sent, with the headers of every layer.
+pub fn counters(place: &Place) -> Vec<(String, u64, u64)> {
+    // sysfs would show the namespace that mounted it.
+    let output = place.command("cat").arg("/proc/net/dev").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let interfaces = text.lines().filter_map(|line| {
+        let (name, counts) = line.split_once(':')?;
+        let mut counts = counts.split_whitespace().map(str::parse);
+        let received = counts.next()?.ok()?;
+        let sent = counts.nth(7)?.ok()?;
+        Some((name.trim().to_owned(), received, sent))
+    });
+    interfaces.collect()
+}
+
+/// Hosts that reach each other and nobody else.
+#[derive(Debug)]
+pub struct Network {
+    held: Held,
+}
+
+impl Network {
+    /// `None` means that `test` must end here: it was skipped.
+    pub fn new(test: &str, hosts: usize) -> Option<Self> {
+        let script = [SPACES, MESH, HOLD].concat();
+        let held = Held::start(test, &script, hosts, &[])?;
+        Some(Self { held })
+    }
 
     /// The hosts: 10.77.0.1 and so on.
     pub fn hosts<const N: usize>(&self) -> [&Place; N] {
-        let hosts: Vec<&Place> = self.hosts.iter().collect();
+        let hosts: Vec<&Place> = self.held.hosts.iter().collect();
         hosts.try_into().expect("as many as were asked for")
     }
 
     /// Bytes that came in at `to` from `from`, with the headers of every layer.
     pub fn moved(&self, from: &Place, to: &Place) -> u64 {
         let interface = format!("to-{}", from.ip.octets()[3]);
-        // sysfs would show the namespace that mounted it.
-        let output = to.command("cat").arg("/proc/net/dev").output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let line = text.lines().find_map(|line| {
-            let (name, counts) = line.split_once(':')?;
-            (name.trim() == interface).then_some(counts)
-        });
-        let count = line.and_then(|counts| counts.split_whitespace().next());
-        count.expect("there is a cable").parse().unwrap()
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        drop(self.holder.stdin.take());
-        let _ = self.holder.wait();
+        let mut all = counters(to).into_iter();
+        let found = all.find(|(name, ..)| *name == interface);
+        found.expect("there is a cable").1
     }
 }

@@ -125,6 +125,7 @@ impl Client for Qbittorrent {
             bytes: count("completed"),
             uploaded: count("uploaded"),
             peers: (count("num_seeds") + count("num_leechs")) as usize,
+            duplicate: None,
             state: torrent.to_string(),
             error: error.then(|| state.to_owned()),
         }
@@ -137,5 +138,9 @@ impl Client for Qbittorrent {
             .join("qBittorrent/data/logs/qbittorrent.log");
         let own = std::fs::read_to_string(own).unwrap_or_default();
         format!("{}\n{own}", self.daemon.log())
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        vec![self.daemon.pid()]
     }
 }

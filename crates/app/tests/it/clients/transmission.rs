@@ -104,6 +104,7 @@ impl Client for Transmission {
             "haveValid",
             "leftUntilDone",
             "uploadedEver",
+            "downloadedEver",
             "peersConnected",
             "errorString",
             "metadataPercentComplete",
@@ -122,6 +123,7 @@ impl Client for Transmission {
             bytes: count("haveValid"),
             uploaded: count("uploadedEver"),
             peers: count("peersConnected") as usize,
+            duplicate: Some(count("downloadedEver").saturating_sub(count("haveValid"))),
             state: torrent.to_string(),
             error: error.map(str::to_owned),
         }
@@ -129,5 +131,9 @@ impl Client for Transmission {
 
     fn log(&self) -> String {
         self.daemon.log()
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        vec![self.daemon.pid()]
     }
 }

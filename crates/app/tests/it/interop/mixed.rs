@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::clients::{Client, Kind, Limits, Network, Place, Source, Transfer, await_peers};
-use crate::fixture::{Running, Sandbox, Words};
+use crate::fixture::{Sandbox, Words};
 
 use super::create;
 use super::trees::{Data, sha256};
@@ -26,37 +26,20 @@ const ECHO: f64 = 0.04;
 
 const LATEST: Duration = Duration::from_secs(300);
 
-#[derive(Debug)]
-enum Program {
-    Ours(Box<Running>),
-    Theirs(Kind, Box<dyn Client>, Transfer),
-}
-
 /// A leech of the swarm.
 #[derive(Debug)]
 struct Leech<'a> {
     place: &'a Place,
-    program: Program,
+    kind: Kind,
+    client: Box<dyn Client>,
+    transfer: Transfer,
     target: PathBuf,
     done: Option<Duration>,
 }
 
 impl Leech<'_> {
     fn name(&self) -> String {
-        match &self.program {
-            Program::Ours(_) => "dunlin".to_owned(),
-            Program::Theirs(kind, ..) => format!("{kind:?}"),
-        }
-    }
-
-    fn is_complete(&mut self) -> bool {
-        match &mut self.program {
-            Program::Ours(get) => {
-                let events = get.events_so_far();
-                events.iter().any(|event| event["event"] == "complete")
-            }
-            Program::Theirs(_, client, transfer) => client.look(*transfer).complete,
-        }
+        format!("{:?}", self.kind)
     }
 }
 
@@ -90,6 +73,8 @@ fn four_implementations_trade_in_one_swarm() {
         (Kind::Transmission, a),
         (Kind::Aria2, b),
         (Kind::Libtorrent, c),
+        (Kind::Dunlin, d),
+        (Kind::Dunlin, e),
     ] {
         let Some(mut client) = kind.start(TEST, &sandbox, place) else {
             return;
@@ -97,38 +82,22 @@ fn four_implementations_trade_in_one_swarm() {
         let target = sandbox.fresh_dir("target");
         let transfer = client.add(&Source::Torrent(&torrent), &target, limits);
         announced(leeches.len() + 1);
-        let program = Program::Theirs(kind, client, transfer);
         leeches.push(Leech {
             place,
-            program,
+            kind,
+            client,
+            transfer,
             target,
             done: None,
         });
     }
     let up = UP.to_string();
-    for place in [d, e] {
-        let target = sandbox.fresh_dir("target");
-        let get = sandbox.start_at(
-            place,
-            "get",
-            &[
-                &torrent, &"-d", &target, &"--up", &up, &"--seed", &"forever",
-            ],
-        );
-        leeches.push(Leech {
-            place,
-            program: Program::Ours(Box::new(get)),
-            target,
-            done: None,
-        });
-    }
-    announced(leeches.len());
     let started = Instant::now();
     let mut seed = sandbox.start_at(home, "seed", &[&torrent, &source, &"--up", &up]);
     seed.addr();
     while leeches.iter().any(|leech| leech.done.is_none()) && started.elapsed() < LATEST {
         for leech in leeches.iter_mut().filter(|leech| leech.done.is_none()) {
-            if leech.is_complete() {
+            if leech.client.look(leech.transfer).complete {
                 leech.done = Some(started.elapsed());
             }
         }
