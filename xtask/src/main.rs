@@ -1,5 +1,6 @@
 //! The commands of the project that are not cargo's own: `cargo xtask COMMAND`.
 
+mod mutate;
 mod record;
 mod swarm;
 mod tidy;
@@ -13,7 +14,8 @@ const USAGE: &str = "\
 usage: cargo xtask tidy                        the house rules that rustc and clippy do not know
        cargo xtask record OUT.svg COMMAND...   a terminal that runs COMMAND, as a moving picture
        cargo xtask limits                      rate limits and stalling crowds, by the clock
-       cargo xtask swarm [CLIENT:LEECHES...]   real swarms beside simulated ones, by the clock";
+       cargo xtask swarm [CLIENT:LEECHES...]   real swarms beside simulated ones, by the clock
+       cargo xtask mutate [NAME...]            break the engine on purpose: which test notices?";
 
 fn main() -> ExitCode {
     match run() {
@@ -30,6 +32,7 @@ fn run() -> Result<()> {
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["tidy"] => tidy::run(&root()?),
         ["limits"] => limits(&root()?),
+        ["mutate", only @ ..] => mutate::run(&root()?, only),
         ["swarm", asked @ ..] => swarm::run(&root()?, asked),
         ["record", out, command @ ..] => record::run(Path::new(out), command),
         _ => bail!("{USAGE}"),

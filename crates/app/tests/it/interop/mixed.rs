@@ -105,28 +105,26 @@ fn four_implementations_trade_in_one_swarm() {
     }
     let table = table(&net, home, &leeches);
     println!("{table}");
+    let digest = sha256(&file);
     for leech in &leeches {
-        assert!(
-            leech.done.is_some(),
-            "{} is not complete\n{table}",
-            leech.name()
-        );
-        assert_eq!(
-            sha256(&file),
-            sha256(&leech.target.join("mixed.bin")),
-            "{}",
-            leech.name()
-        );
-        let others = leeches.iter().filter(|other| other.name() != leech.name());
-        let traded: f64 = others
-            .map(|other| copies(&net, other.place, leech.place))
-            .sum();
-        assert!(
-            traded >= SHARE_MIN,
-            "{} got {traded:.3} copies from others\n{table}",
-            leech.name()
-        );
+        check(&net, &leeches, leech, &digest, &table);
     }
+}
+
+/// It is complete, its copy is right, and other programs gave it a share.
+#[track_caller]
+fn check(net: &Network, leeches: &[Leech<'_>], leech: &Leech<'_>, digest: &str, table: &str) {
+    let name = leech.name();
+    assert!(leech.done.is_some(), "{name} is not complete\n{table}");
+    assert_eq!(digest, sha256(&leech.target.join("mixed.bin")), "{name}");
+    let others = leeches.iter().filter(|other| other.name() != name);
+    let traded: f64 = others
+        .map(|other| copies(net, other.place, leech.place))
+        .sum();
+    assert!(
+        traded >= SHARE_MIN,
+        "{name} got {traded:.3} copies from others\n{table}"
+    );
 }
 
 /// Who gave whom how much of a copy, and when each was done.
