@@ -177,8 +177,12 @@ impl Work {
             self.met_somebody = true;
         } else if let Alert::PeerCompleted { peer, .. } = alert {
             self.served.get_or_insert(*peer);
-        } else if let Alert::Announced { url, peers: 0, .. } = alert {
-            self.tracker_said = Some(format!("tracker {} knows nobody else", shown_url(url)));
+        } else if let Alert::Announced { url, peers, .. } = alert {
+            let known = match peers {
+                0 => "nobody else".to_owned(),
+                &peers => count(peers, "peer"),
+            };
+            self.tracker_said = Some(format!("tracker {} knows {known}", shown_url(url)));
         } else if let Alert::AnnounceFailed { url, message, .. } = alert {
             self.tracker_said = Some(format!("tracker {}: {message}", shown_url(url)));
         } else if let Alert::DialFailed { peer, reason, .. } = alert {

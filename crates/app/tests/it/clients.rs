@@ -29,6 +29,7 @@ mod transmission;
 use std::fmt::Debug;
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -113,6 +114,38 @@ impl Kind {
             Self::Qbittorrent => Box::new(qbittorrent::Qbittorrent::start(test, sandbox, place)?),
         })
     }
+}
+
+impl Kind {
+    /// How many transfers one process has going at once, as it is shipped: qBittorrent lets three
+    /// seed, and further ones wait in a queue without an announce.
+    pub fn transfers_max(self) -> usize {
+        match self {
+            Self::Qbittorrent => 2,
+            Self::Dunlin | Self::Libtorrent | Self::Aria2 | Self::Transmission => 4,
+        }
+    }
+
+    /// As the program tells it.
+    pub fn version(self) -> String {
+        let output = match self {
+            Self::Dunlin => return env!("CARGO_PKG_VERSION").to_owned(),
+            Self::Libtorrent => return libtorrent::version(),
+            Self::Aria2 => version_of("aria2c"),
+            Self::Transmission => version_of("transmission-daemon"),
+            Self::Qbittorrent => version_of("qbittorrent-nox"),
+        };
+        let is_version =
+            |word: &&str| word.contains('.') && word.contains(|c: char| c.is_ascii_digit());
+        let version = output.split_whitespace().find(is_version);
+        version.unwrap_or("?").trim_start_matches('v').to_owned()
+    }
+}
+
+fn version_of(program: &str) -> String {
+    let output = Command::new(program).arg("--version").output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    text(&output.stdout) + &text(&output.stderr)
 }
 
 /// Waits until a transfer is complete.

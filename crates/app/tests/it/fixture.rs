@@ -305,6 +305,13 @@ impl Running {
         self.end()
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<Done> {
+        let child = self.child.as_mut().expect("a process ends once");
+        child.try_wait().unwrap()?;
+        Some(self.end())
+    }
+
     pub fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
         let status = Command::new("kill").args(["-s", signal, &pid]).status();

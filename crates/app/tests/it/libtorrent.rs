@@ -45,6 +45,13 @@ impl Libtorrent {
         None
     }
 
+    pub fn version(&self) -> String {
+        let script = "import libtorrent; print(libtorrent.__version__)";
+        let output = Command::new(&self.python).args(["-c", script]).output();
+        let stdout = output.expect("python starts").stdout;
+        String::from_utf8_lossy(&stdout).trim().to_owned()
+    }
+
     /// Seeds `torrent`, whose content is in `folder`.
     pub fn seed(&self, torrent: &Path, folder: &Path, words: Words<'_>) -> Running {
         self.peer("seed", torrent, folder, words)

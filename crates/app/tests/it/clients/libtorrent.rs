@@ -79,3 +79,7 @@ impl Client for LibtorrentClient {
         self.peers.iter().map(Running::pid).collect()
     }
 }
+
+pub fn version() -> String {
+    Libtorrent::find("the version of libtorrent").map_or_else(String::new, |own| own.version())
+}

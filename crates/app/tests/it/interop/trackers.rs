@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::clients::{Network, Place, Request, ask};
+use crate::clients::{Network, Place, Request, ask, await_peers};
 use crate::fixture::{PATIENCE, Running, Sandbox, Words};
 use crate::libtorrent::Libtorrent;
 
@@ -11,6 +11,7 @@ use super::create;
 use super::trees::{Data, sha256};
 
 const NAME: &str = "found.bin";
+const LOOPBACK: &str = "127.0.0.1:0";
 
 /// A file to share, its torrent without any tracker, and a folder for every copy.
 struct Share {
@@ -82,6 +83,42 @@ fn two_libtorrent_peers_find_each_other_through_our_tracker() {
         seed.interrupt().expect(0);
     }
     tracker.interrupt().expect(0);
+}
+
+#[test]
+fn whoever_finds_nobody_hears_what_the_tracker_said() {
+    let share = Share::new(50);
+    let (_tracker, url) = share.sandbox.tracker();
+    let source = share.source();
+    let words: Words<'_> = &[
+        &share.torrent,
+        &source,
+        &"--listen",
+        &LOOPBACK,
+        &"--tracker",
+        &url,
+    ];
+    let mut seed = share.sandbox.start("seed", words);
+    await_peers(&Place::loopback(), &url, &share.info_hash, 1);
+    // It cannot say goodbye: the tracker goes on naming it.
+    seed.kill();
+    let target = share.sandbox.dir("target");
+    let words: Words<'_> = &[
+        &share.torrent,
+        &"-d",
+        &target,
+        &"--listen",
+        &LOOPBACK,
+        &"--tracker",
+        &url,
+    ];
+    let mut get = share.sandbox.start("get", words);
+    let warning = get.wait_until("warning", |event| event["code"] == "no_peers");
+    let message = warning["message"].as_str().unwrap();
+    assert!(
+        message.contains(&format!("tracker {url} knows 1 peer;")),
+        "{message}"
+    );
 }
 
 /// The seed announces to 127.0.0.1, for the tracker runs on its machine. The others know that
