@@ -3,7 +3,7 @@
 //! Content survives a crash of the session, what was only given does not. Oracles ask the disk,
 //! not the session, what is really there. Faults come from here: full, failing, slow.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use dunlin_engine::resume::Resume;
 use dunlin_engine::{DiskJob, DiskOp, DiskResult, JobId};
 use dunlin_metainfo::{Bitfield, Layout, PieceIndex, Run, Sha1Digest};
 use dunlin_proto::buf::BlockBuf;
+use dunlin_proto::rng::Rng;
 use dunlin_proto::time::Instant;
 
 use crate::content::{block_digest, honest_tag, honest_tags, piece_digest};
@@ -64,6 +65,8 @@ pub struct Disk {
     free_at: Instant,
     resume: Option<Resume>,
     completed_files: Vec<bool>,
+    /// Blocks that are read as something else than what was written.
+    flipped: BTreeSet<(u32, u16)>,
     jobs_done: u64,
     fault: Option<Fault>,
     /// Broken promises of the engine, for the oracles.
@@ -98,6 +101,7 @@ impl Disk {
             free_at: Instant::START,
             resume: None,
             completed_files: vec![false; layout.files()],
+            flipped: BTreeSet::new(),
             jobs_done: 0,
             fault: None,
             complaints: Vec::new(),
@@ -216,15 +220,40 @@ impl Disk {
         self.free_at = Instant::START;
     }
 
-    /// The power failed: only what was synced stays. The resume data is replaced atomically, so
-    /// the last one that was saved is there.
-    pub fn power_cut(&mut self) {
+    /// The power failed: what was synced stays. Each block that was not is there, is gone or is
+    /// torn, in no order. The resume data is replaced atomically, so the last one that was saved
+    /// is there.
+    pub fn power_cut(&mut self, rng: &mut Rng) {
         self.crash();
-        for piece in 0..self.layout.pieces() {
-            if !self.synced.get(piece) {
-                self.files[piece as usize] = Stored::Nothing;
+        for piece in self.layout.all_pieces() {
+            if self.synced.get(piece.get()) {
+                continue;
             }
+            let tags: Box<[Option<u64>]> = (0..self.layout.blocks_in(piece))
+                .map(|block| survivor(self.tag(piece.get(), block)?, rng))
+                .collect();
+            self.files[piece.index()] = if tags.iter().any(Option::is_some) {
+                Stored::Blocks(tags)
+            } else {
+                Stored::Nothing
+            };
         }
+    }
+
+    /// From now on a block reads as something else, and nobody says so.
+    pub fn flip_bit(&mut self, piece: u32, block: u16) {
+        self.flipped.insert((piece, block));
+    }
+
+    /// Whether anything on it is not what was written.
+    pub fn has_rotten(&self) -> bool {
+        !self.flipped.is_empty()
+    }
+
+    /// Whether all of the piece reads as it was written.
+    pub fn reads_true(&self, piece: u32) -> bool {
+        let all = (piece, 0)..=(piece, u16::MAX);
+        self.has_piece(piece) && self.flipped.range(all).next().is_none()
     }
 
     /// What a host trusts at the next start: after a crash of the process what was written, after
@@ -236,7 +265,10 @@ impl Disk {
             .unwrap_or_else(|| Resume::empty(self.layout.pieces()));
         if self.completed_files.iter().all(|&done| done) {
             resume.written = Bitfield::full(self.layout.pieces());
-            resume.synced = resume.written.clone();
+            // The record goes when everything is complete and synced: names alone prove nothing.
+            if self.resume.is_none() {
+                resume.synced = resume.written.clone();
+            }
         }
         if after_power_cut {
             resume.written = resume.synced.clone();
@@ -271,11 +303,13 @@ impl Disk {
 
     /// What is read where a block should be; `None` if nothing was ever written there.
     pub fn tag(&self, piece: u32, block: u16) -> Option<u64> {
-        match self.files.get(piece as usize)? {
+        let tag = match self.files.get(piece as usize)? {
             Stored::Nothing => None,
             Stored::Whole => Some(honest_tag(piece, block)),
             Stored::Blocks(tags) => tags.get(usize::from(block)).copied().flatten(),
-        }
+        };
+        let is_flipped = self.flipped.contains(&(piece, block));
+        tag.map(|tag| if is_flipped { tag ^ FLIPPED } else { tag })
     }
 
     pub fn jobs_waiting(&self) -> usize {
@@ -366,6 +400,7 @@ impl Disk {
     }
 
     fn store(&mut self, piece: PieceIndex, block: u16, tag: u64) {
+        self.flipped.remove(&(piece.get(), block));
         let stored = &mut self.files[piece.index()];
         if *stored == Stored::Whole {
             if tag == honest_tag(piece.get(), block) {
@@ -434,6 +469,20 @@ impl Disk {
             .collect()
     }
 }
+
+/// What a power cut leaves of a block that was not synced.
+fn survivor(tag: u64, rng: &mut Rng) -> Option<u64> {
+    match rng.below(3) {
+        0 => Some(tag),
+        1 => Some(tag ^ TORN),
+        _ => None,
+    }
+}
+
+/// The first sectors of the block as written, zeros after them.
+const TORN: u64 = 0x746f_726e;
+
+const FLIPPED: u64 = 0x0066_6c69_7000;
 
 /// Forgetting and removing succeed even on a full disk.
 fn needs_space(op: &DiskOp) -> bool {

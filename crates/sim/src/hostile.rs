@@ -15,6 +15,7 @@ use dunlin_proto::peer::{Message, PexFlags, PexMessage, PexPeer, Request};
 use dunlin_proto::rng::Rng;
 
 use crate::content::honest_tag;
+use crate::net::Rates;
 
 /// What a misbehaving peer can do.
 #[derive(Debug)]
@@ -35,6 +36,12 @@ pub trait Script: Debug {
     fn connected(&mut self, peer: PeerKey, io: &mut Io<'_>);
 
     fn message(&mut self, peer: PeerKey, message: &Message, io: &mut Io<'_>);
+
+    /// A good block came, asked for or not.
+    fn block(&mut self, _peer: PeerKey, _block: Block, _io: &mut Io<'_>) {}
+
+    /// The connection is no more.
+    fn gone(&mut self, _peer: PeerKey, _io: &mut Io<'_>) {}
 
     /// Once a second for each connection.
     fn second(&mut self, _peer: PeerKey, _io: &mut Io<'_>) {}
@@ -69,6 +76,19 @@ pub enum Hostile {
 }
 
 impl Hostile {
+    /// One of each that does harm to those it meets.
+    pub const MIX: [Self; 9] = [
+        Self::Liar { percent: 100 },
+        Self::Staller,
+        Self::RequestFlood,
+        Self::Liar { percent: 10 },
+        Self::NeverUnchoke,
+        Self::Rejecter,
+        Self::Pusher,
+        Self::Flapper,
+        Self::PexPoisoner,
+    ];
+
     /// What its kind is called in the report.
     pub fn name(self) -> &'static str {
         match self {
@@ -84,7 +104,7 @@ impl Hostile {
         }
     }
 
-    pub fn script(self) -> Box<dyn Script> {
+    pub fn script(self, _rates: Rates) -> Box<dyn Script> {
         match self {
             Self::Liar { percent } => Box::new(FalseSeed {
                 answer: Answer::Lie { percent },

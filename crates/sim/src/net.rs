@@ -12,6 +12,8 @@ use dunlin_metainfo::{BLOCK_LEN, Layout, PieceIndex, Run};
 use dunlin_proto::peer::Message;
 use dunlin_proto::time::Instant;
 
+use crate::content::mix;
+
 /// Index of a node of the world.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NodeId(pub u32);
@@ -106,6 +108,8 @@ pub struct Net {
     layout: Arc<Layout>,
     nodes: Vec<Link>,
     ends: Vec<End>,
+    /// Drawn from for jitter.
+    noise: u64,
     out: Vec<(Instant, NetEvent)>,
 }
 
@@ -114,6 +118,10 @@ struct Link {
     rates: Rates,
     /// One way to the middle of the network.
     latency: Duration,
+    /// Added to the latency of each message: anything up to this.
+    jitter: Duration,
+    /// Nothing comes or goes before.
+    stalled_until: Instant,
     /// Open ends of this node.
     ends: Vec<EndId>,
     /// Ends with something to send, in the order of their turns.
@@ -167,6 +175,7 @@ impl Net {
             layout,
             nodes: Vec::new(),
             ends: Vec::new(),
+            noise: 0,
             out: Vec::new(),
         }
     }
@@ -175,6 +184,8 @@ impl Net {
         self.nodes.push(Link {
             rates,
             latency,
+            jitter: Duration::ZERO,
+            stalled_until: Instant::START,
             ends: Vec::new(),
             turns: VecDeque::new(),
             sending: None,
@@ -182,6 +193,18 @@ impl Net {
             payload_up: 0,
         });
         NodeId(self.nodes.len() as u32 - 1)
+    }
+
+    /// What the node sends and gets is late by anything up to this, in order all the same.
+    pub fn set_jitter(&mut self, node: NodeId, jitter: Duration) {
+        self.nodes[node.index()].jitter = jitter;
+    }
+
+    /// Nothing leaves or reaches the node until then; what is under way already arrives.
+    pub fn stall(&mut self, node: NodeId, until: Instant) {
+        let link = &mut self.nodes[node.index()];
+        link.stalled_until = link.stalled_until.max(until);
+        link.down_free_at = link.down_free_at.max(until);
     }
 
     /// A connection that is being dialled: both ends closed. Returns the dialler's end.
@@ -249,7 +272,7 @@ impl Net {
         let ends = std::mem::take(&mut self.nodes[node.index()].ends);
         let mut together: Vec<(Instant, Vec<EndId>)> = Vec::new();
         for &end in &ends {
-            let arrival = now + self.latency(end);
+            let arrival = self.arrival(now, end);
             let state = &mut self.ends[end.index()];
             if !state.queue.is_empty() || state.last_arrival > arrival {
                 let have = Message::Have { piece: piece.get() };
@@ -271,14 +294,14 @@ impl Net {
 
     /// Nothing more is sent from here. The other end hears of it after what is under way.
     pub fn close(&mut self, now: Instant, end: EndId) {
-        let latency = self.latency(end);
-        let state = &mut self.ends[end.index()];
-        if !state.open {
+        if !self.is_open(end) {
             return;
         }
+        let arrival = self.arrival(now, end);
+        let state = &mut self.ends[end.index()];
         state.open = false;
         state.queue.clear();
-        let at = (now + latency).max(state.last_arrival);
+        let at = arrival.max(state.last_arrival);
         let node = state.node;
         self.nodes[node.index()].ends.retain(|&other| other != end);
         self.out
@@ -380,7 +403,6 @@ impl Net {
     }
 
     fn send_control(&mut self, now: Instant, end: EndId, wire: Wire) {
-        let latency = self.latency(end);
         let sending = self.is_sending(end);
         let state = &mut self.ends[end.index()];
         if !state.open {
@@ -390,22 +412,45 @@ impl Net {
             state.queue.push_back(Queued::Control(wire));
             return;
         }
-        state.last_arrival = state.last_arrival.max(now + latency);
+        let arrival = self.arrival(now, end);
+        let state = &mut self.ends[end.index()];
+        state.last_arrival = state.last_arrival.max(arrival);
         let at = state.last_arrival;
         self.out.push((at, NetEvent::Arrived(end.other(), wire)));
     }
 
     /// Sends the messages at the head of the queue: they cost the uplink nothing.
     fn flush_control(&mut self, now: Instant, end: EndId) {
-        let latency = self.latency(end);
+        if !matches!(
+            self.ends[end.index()].queue.front(),
+            Some(Queued::Control(_))
+        ) {
+            return;
+        }
+        let arrival = self.arrival(now, end);
         let state = &mut self.ends[end.index()];
         while matches!(state.queue.front(), Some(Queued::Control(_))) {
             if let Some(Queued::Control(wire)) = state.queue.pop_front() {
-                state.last_arrival = state.last_arrival.max(now + latency);
+                state.last_arrival = state.last_arrival.max(arrival);
                 let arrived = NetEvent::Arrived(end.other(), wire);
                 self.out.push((state.last_arrival, arrived));
             }
         }
+    }
+
+    /// When the other end gets what is sent now, if nothing is before it.
+    fn arrival(&mut self, now: Instant, end: EndId) -> Instant {
+        let latency = self.latency(end);
+        let (from, to) = (self.node(end), self.node(end.other()));
+        let (from, to) = (&self.nodes[from.index()], &self.nodes[to.index()]);
+        let jitter = from.jitter + to.jitter;
+        let from_now = now.max(from.stalled_until).max(to.stalled_until);
+        if jitter == Duration::ZERO {
+            return from_now + latency;
+        }
+        self.noise = self.noise.wrapping_add(1);
+        let late = mix(self.noise) % (jitter.as_micros() as u64 + 1);
+        from_now + latency + Duration::from_micros(late)
     }
 
     fn is_sending(&self, end: EndId) -> bool {
@@ -462,7 +507,7 @@ impl Net {
         let node = state.node;
         let link = &mut self.nodes[node.index()];
         let wire_bytes = u64::from(bytes) + u64::from(count) * HEADER_LEN;
-        let at = now + transfer_time(wire_bytes, link.rates.up);
+        let at = now.max(link.stalled_until) + transfer_time(wire_bytes, link.rates.up);
         link.sending = Some(Sending {
             end,
             started: now,
@@ -476,8 +521,9 @@ impl Net {
 
     /// Cut-through: a downlink that is free and at least as fast adds nothing to the latency.
     fn block_arrival(&mut self, started: Instant, now: Instant, end: EndId, bytes: u32) -> Instant {
-        let latency = self.latency(end);
-        let in_order = (now + latency).max(self.ends[end.index()].last_arrival);
+        let arrival = self.arrival(now, end);
+        let latency = arrival.since(now);
+        let in_order = arrival.max(self.ends[end.index()].last_arrival);
         let receiver = self.node(end.other());
         let link = &mut self.nodes[receiver.index()];
         let first_byte = (started + latency).max(link.down_free_at);

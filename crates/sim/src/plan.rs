@@ -49,6 +49,10 @@ pub enum Do {
     Order(NodeId, PieceOrder),
     DiskFails(NodeId, DiskErrorKind),
     DiskRepaired(NodeId),
+    /// Nothing comes or goes at the node for so long; its connections stay.
+    Stall(NodeId, Duration),
+    /// One block of each of these pieces reads as something else from now on, if it is there.
+    FlipBits(NodeId, Vec<u32>),
     /// These nodes and the others lose sight of each other.
     Partition(Vec<NodeId>),
     Heal,

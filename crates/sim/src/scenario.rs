@@ -51,7 +51,12 @@ pub struct NodeSpec {
     pub rates: Rates,
     /// One way to the middle of the network.
     pub latency: Duration,
+    /// Every message is late by anything up to this.
+    pub jitter: Duration,
     pub joins_at: Duration,
+    pub stays: Stay,
+    /// Its process dies again and again.
+    pub crashes: Option<Crashes>,
     /// What it has from the start; `None` for nothing.
     pub has: Option<Bitfield>,
     pub must_finish: bool,
@@ -78,18 +83,39 @@ pub struct NodeSpec {
 
 impl NodeSpec {
     /// The kind of node that it is, as a reader of a report calls it.
-    pub fn class(&self) -> String {
+    pub fn kind(&self) -> String {
         let is_seed = self.has.as_ref().is_some_and(Bitfield::is_full);
         let up = self.rates.up.map_or("free uplink".to_owned(), |up| {
             format!("{} up", link_rate(up))
         });
         match self.role {
-            Role::Hostile(kind) => format!("{kind:?}").to_lowercase(),
+            Role::Hostile(kind) => kind.name().to_owned(),
             Role::Honest if self.rides_free => "free rider".to_owned(),
+            Role::Honest if ![SEED, LEECH].contains(&self.class) => self.class.to_owned(),
             Role::Honest if is_seed => format!("seed, {up}"),
             Role::Honest => up,
         }
     }
+}
+
+/// How long a node takes part.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stay {
+    ForEver,
+    /// The user removes the torrent so long after it is complete.
+    AfterCompletion(Duration),
+    /// The process is gone so long after it joined, complete or not, without a word.
+    AfterJoining(Duration),
+}
+
+/// Crashes of one node, counted in events that its session was told since it last started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Crashes {
+    pub every: u64,
+    pub at_most: u32,
+    /// Time until it starts again.
+    pub down_for: Duration,
+    pub power_cut: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -118,7 +144,10 @@ impl Swarm {
                 down: Some(10 * u64::from(MIB)),
             },
             latency: Duration::from_micros(12_500),
+            jitter: Duration::ZERO,
             joins_at: Duration::ZERO,
+            stays: Stay::ForEver,
+            crashes: None,
             has: None,
             must_finish: true,
             from_magnet: false,
@@ -249,6 +278,76 @@ impl Swarm {
         self
     }
 
+    /// So many misbehaving peers, of all kinds in turn.
+    pub fn hostile_mix(self, count: u32) -> Self {
+        let kinds = (0..count).map(|nth| Hostile::MIX[nth as usize % Hostile::MIX.len()]);
+        kinds.fold(self, |swarm, kind| swarm.hostile(1, kind))
+    }
+
+    /// Leeches come one after the other, so many a minute in the mean, as a Poisson process.
+    pub fn arriving_one_by_one(mut self, per_minute: f64) -> Self {
+        let mut rng = Rng::new(self.seed ^ 0x6172_7269);
+        let mut at = 0.0;
+        for node in self.nodes.iter_mut().filter(|node| node.has.is_none()) {
+            at += exponential(&mut rng, 60.0 / per_minute);
+            node.joins_at = Duration::from_secs_f64(at);
+        }
+        self
+    }
+
+    /// Who is done stays for an exponential time with this mean, the seed for ever.
+    pub fn lingering(mut self, mean: Duration) -> Self {
+        let mut rng = Rng::new(self.seed ^ 0x6c69_6e67);
+        for node in self.leeches() {
+            let time = exponential(&mut rng, mean.as_secs_f64());
+            node.stays = Stay::AfterCompletion(Duration::from_secs_f64(time));
+        }
+        self
+    }
+
+    /// Leeches leave as soon as they are done.
+    pub fn leaving_when_done(mut self) -> Self {
+        for node in self.leeches() {
+            node.stays = Stay::AfterCompletion(Duration::ZERO);
+        }
+        self
+    }
+
+    /// This share of the leeches vanishes after an exponential time with this mean, done or not.
+    pub fn giving_up(mut self, percent: u64, mean: Duration) -> Self {
+        let mut rng = Rng::new(self.seed ^ 0x6769_7665);
+        for node in self.leeches() {
+            if rng.chance(percent, 100) {
+                let time = exponential(&mut rng, mean.as_secs_f64());
+                node.stays = Stay::AfterJoining(Duration::from_secs_f64(time));
+                node.must_finish = false;
+            }
+        }
+        self
+    }
+
+    /// The links of all leeches stall again and again for `horizon`, at random times and for random
+    /// times with these means.
+    pub fn stalling(mut self, every: Duration, length: Duration, horizon: Duration) -> Self {
+        let mut rng = Rng::new(self.seed ^ 0x7374_616c);
+        for index in 0..self.nodes.len() as u32 {
+            let mut at = exponential(&mut rng, every.as_secs_f64());
+            while index > 0 && at < horizon.as_secs_f64() {
+                let time = Duration::from_secs_f64(exponential(&mut rng, length.as_secs_f64()));
+                let when = When::At(Duration::from_secs_f64(at));
+                self = self.when(when, Do::Stall(NodeId(index), time));
+                at += exponential(&mut rng, every.as_secs_f64());
+            }
+        }
+        self
+    }
+
+    /// Honest nodes that do not have everything from the start.
+    fn leeches(&mut self) -> impl Iterator<Item = &mut NodeSpec> {
+        let nodes = self.nodes.iter_mut();
+        nodes.filter(|node| node.role == Role::Honest && node.has.is_none())
+    }
+
     pub fn tracker_interval(mut self, seconds: u32) -> Self {
         self.tracker.interval_s = seconds;
         self
@@ -308,6 +407,13 @@ impl Swarm {
         world.run();
         Report::of(&world, self.seed)
     }
+}
+
+/// A time of a memoryless process, in seconds.
+fn exponential(rng: &mut Rng, mean: f64) -> f64 {
+    // In (0, 1]: never the logarithm of nothing.
+    let share = (rng.below(1 << 53) + 1) as f64 / (1u64 << 53) as f64;
+    -mean * share.ln()
 }
 
 /// After every event while that is affordable, else now and then.

@@ -1,6 +1,6 @@
 //! What is counted about a swarm, by the world and not by the sessions.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use dunlin_metainfo::{Bitfield, Layout, PieceIndex, Run};
@@ -28,6 +28,8 @@ pub struct NodeStats {
     pub buffered_max: u64,
     pub disk_failures: u32,
     pub banned: Vec<NodeId>,
+    /// Pieces that failed and had a bad block of this peer.
+    pub fooled_by: BTreeMap<NodeId, u32>,
     /// Pieces that resume data claimed after the last kill.
     pub pieces_at_kill: u32,
     /// Whole pieces on the disk that resume data did not claim after a kill.
@@ -78,6 +80,7 @@ impl NodeStats {
             buffered_max: 0,
             disk_failures: 0,
             banned: Vec::new(),
+            fooled_by: BTreeMap::new(),
             pieces_at_kill: 0,
             forgotten_pieces: 0,
             pieces: Vec::new(),
@@ -100,6 +103,11 @@ impl NodeStats {
                 self.duplicate += len;
             }
         }
+    }
+
+    /// Whether every block came, at a node that has no disk.
+    pub fn has_every_block(&self, layout: &Layout) -> bool {
+        self.downloaded - self.duplicate == layout.bytes()
     }
 
     /// Remembers who gave a block, for 10 s.

@@ -5,7 +5,7 @@
 //! scenario and its seed, and [`Trace`] says whether two runs were the same.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use dunlin_engine::session::Session;
@@ -97,6 +97,11 @@ pub(crate) struct Node {
     dials: usize,
     /// Its last life ended with a power cut.
     lost_power: bool,
+    /// Events that its session was told in this life.
+    told: u64,
+    crashed: u32,
+    /// Who sent bad blocks of a piece that is not judged yet.
+    lies: BTreeMap<u32, BTreeSet<NodeId>>,
     /// The torrent was removed and everything of it is done.
     gone: bool,
 }
@@ -179,7 +184,7 @@ impl World {
     pub(crate) fn new(setup: Setup) -> Self {
         let pieces = setup.content.layout.pieces();
         let record = setup.record.map(|watched| {
-            let classes: Vec<String> = setup.specs.iter().map(NodeSpec::class).collect();
+            let classes: Vec<String> = setup.specs.iter().map(NodeSpec::kind).collect();
             Box::new(Record::new(watched, &classes, pieces))
         });
         let mut world = Self {
@@ -213,6 +218,7 @@ impl World {
 
     fn add_node(&mut self, spec: NodeSpec) {
         let id = self.net.add_node(spec.rates, spec.latency);
+        self.net.set_jitter(id, spec.jitter);
         let mut disk = Disk::new(&self.content.layout, spec.disk.clone());
         if let Some(pieces) = &spec.has {
             disk.preload(pieces);
@@ -232,6 +238,9 @@ impl World {
             links: BTreeMap::new(),
             dials: 0,
             lost_power: false,
+            told: 0,
+            crashed: 0,
+            lies: BTreeMap::new(),
             gone: false,
             spec,
         });
@@ -331,6 +340,7 @@ impl World {
                 state.links.retain(|_, count| *count > 0);
             }
         }
+        state.told += 1;
         let dial_failed = matches!(event, Event::DialFailed { .. });
         session.handle(now, event);
         if dial_failed {
@@ -338,6 +348,7 @@ impl World {
             *dials = dials.saturating_sub(1);
         }
         self.obey(node);
+        self.crash_if_due(node);
     }
 
     /// Does what the session says and sets its timer.
@@ -413,7 +424,8 @@ impl World {
             acts: Vec::new(),
         };
         play(script.as_mut(), &mut io);
-        for act in io.acts {
+        let acts = io.acts;
+        for act in acts {
             match act {
                 Act::Send(peer, message) => self.net.send(self.now, end_of(peer), message),
                 Act::Block(peer, run, tag) => {
@@ -508,6 +520,11 @@ impl World {
                 });
             }
         }
+    }
+
+    /// Honest, and what it read from its disk was what it wrote.
+    pub(crate) fn is_blameless(&self, node: NodeId) -> bool {
+        self.is_honest(node) && !self.nodes[node.index()].disk.has_rotten()
     }
 
     pub(crate) fn is_honest(&self, node: NodeId) -> bool {

@@ -68,8 +68,52 @@ fn a_piece_of_honest_blocks_is_good_and_stays() {
     assert!(bench.disk.has_piece(1));
     bench.disk.crash();
     assert!(bench.disk.has_piece(1));
-    bench.disk.power_cut();
+    let mut rng = Rng::new(1);
+    bench.disk.power_cut(&mut rng);
     assert!(!bench.disk.has_piece(1));
+    bench.disk.power_cut(&mut rng);
+    assert!(!bench.disk.has_piece(1), "what is torn stays torn");
+}
+
+#[test]
+fn a_power_cut_loses_tears_and_keeps_blocks_but_touches_nothing_synced() {
+    let (mut kept, mut torn, mut lost) = (0, 0, 0);
+    for seed in 0..30 {
+        let mut bench = Bench::new(WritePolicy::AtOnce);
+        for piece in [0, 1] {
+            bench.write(piece, 0, honest_tag(piece, 0));
+            bench.write(piece, 1, honest_tag(piece, 1));
+            bench.finish(piece);
+            if piece == 0 {
+                bench.job(DiskOp::Sync);
+            }
+        }
+        bench.disk.power_cut(&mut Rng::new(seed));
+        assert!(bench.disk.has_piece(0));
+        for block in [0, 1] {
+            match bench.disk.tag(1, block) {
+                Some(tag) if tag == honest_tag(1, block) => kept += 1,
+                Some(_) => torn += 1,
+                None => lost += 1,
+            }
+        }
+    }
+    assert!(kept > 5 && torn > 5 && lost > 5, "{kept} {torn} {lost}");
+}
+
+#[test]
+fn a_flipped_bit_is_read_until_the_block_is_written_again() {
+    let mut bench = Bench::new(WritePolicy::AtOnce);
+    bench.write(0, 0, honest_tag(0, 0));
+    bench.write(0, 1, honest_tag(0, 1));
+    bench.finish(0);
+    bench.disk.flip_bit(0, 1);
+    assert!(bench.disk.has_piece(0), "nobody noticed");
+    assert!(!bench.disk.reads_true(0));
+    assert_eq!(bench.disk.tag(0, 0), Some(honest_tag(0, 0)));
+    assert_ne!(bench.disk.tag(0, 1), Some(honest_tag(0, 1)));
+    bench.write(0, 1, honest_tag(0, 1));
+    assert!(bench.disk.reads_true(0));
 }
 
 #[test]

@@ -167,6 +167,56 @@ fn what_is_not_sent_yet_can_be_taken_back() {
 }
 
 #[test]
+fn jitter_is_late_by_up_to_its_bound_and_keeps_the_order() {
+    let mut bench = Bench::new(2, slow_up());
+    let end = bench.connect(0, 1);
+    let jitter = Duration::from_millis(30);
+    bench.net.set_jitter(NodeId(1), jitter);
+    let mut late = Vec::new();
+    for nth in 0..100 {
+        let now = Instant::from_micros(nth * 100_000);
+        bench
+            .net
+            .send(now, end, Message::Have { piece: nth as u32 });
+        bench.play();
+        late.push(bench.log[nth as usize].0 - now.as_micros() - 25_000);
+    }
+    assert!(late.iter().all(|&late| late <= 30_000), "{late:?}");
+    assert!(late.iter().any(|&late| late > 20_000), "{late:?}");
+    for nth in 0..100 {
+        let now = Instant::from_micros(20_000_000 + nth);
+        bench
+            .net
+            .send(now, end, Message::Have { piece: nth as u32 });
+    }
+    bench.log.clear();
+    bench.play();
+    let order = bench.log.iter().map(|(_, event)| match event {
+        NetEvent::Arrived(_, Wire::Message(Message::Have { piece })) => *piece,
+        other => panic!("{other:?}"),
+    });
+    assert!(order.eq(0..100));
+}
+
+#[test]
+fn a_stalled_link_delivers_everything_when_it_goes_on() {
+    let mut bench = Bench::new(3, slow_up());
+    let (stalled, free) = (bench.connect(0, 2), bench.connect(1, 2));
+    bench.net.stall(NodeId(0), Instant::from_micros(5_000_000));
+    for (end, piece) in [(stalled, 0), (free, 1)] {
+        let run = bench.run(piece, 0, 64);
+        bench.net.serve(Instant::START, end, run, None);
+    }
+    bench.play();
+    let (late, soon) = (
+        bench.last_block_at(stalled.other()),
+        bench.last_block_at(free.other()),
+    );
+    assert!((6_000_000..6_100_000).contains(&late), "{late}");
+    assert!((1_000_000..1_100_000).contains(&soon), "{soon}");
+}
+
+#[test]
 fn a_close_is_heard_after_what_was_under_way() {
     let mut bench = Bench::new(2, slow_up());
     let end = bench.connect(0, 1);

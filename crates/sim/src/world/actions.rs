@@ -14,8 +14,9 @@ use dunlin_proto::tracker::AnnounceRequest;
 use super::{Dialling, Mind, What, World, end_of};
 use crate::net::{EndId, NodeId};
 use crate::oracles::Oracle;
+use crate::plan::Do;
 use crate::record::Change;
-use crate::scenario::TORRENT;
+use crate::scenario::{Stay, TORRENT};
 use crate::stats::Preferred;
 use crate::tracker::node_at;
 
@@ -359,7 +360,7 @@ impl World {
     fn read(&self, node: NodeId, run: Run) -> Result<Option<Box<[u64]>>, u16> {
         let disk = &self.nodes[node.index()].disk;
         let piece = run.piece().get();
-        if disk.has_piece(piece) {
+        if disk.reads_true(piece) {
             return Ok(None);
         }
         let tags = run
@@ -414,7 +415,7 @@ impl World {
                 | CloseReason::RequestFlood
                 | CloseReason::PexFlood
         );
-        if accuses && self.is_honest(remote) {
+        if accuses && self.is_blameless(remote) {
             self.stats.false_accusations += 1;
             self.verdicts.fail(Oracle::HonestPeersAreNotBanned, || {
                 format!("{node:?} closes the connection to honest {remote:?}: {reason}")
@@ -453,13 +454,14 @@ impl World {
                 let stats = &mut self.nodes[node.index()].stats;
                 stats.wasted += bytes;
                 stats.on_piece_lost(&self.content.layout, piece);
+                self.liars_fooled(node, piece.get());
             }
             Alert::PeerBanned { peer, .. } => {
                 let Some(banned) = node_at(peer) else {
                     return;
                 };
                 self.nodes[node.index()].stats.banned.push(banned);
-                let guilty = !self.is_honest(banned);
+                let guilty = !self.is_blameless(banned);
                 self.verdicts
                     .expect(guilty, Oracle::HonestPeersAreNotBanned, || {
                         format!("{node:?} bans honest {banned:?}")
@@ -555,6 +557,7 @@ impl World {
     fn piece_done(&mut self, node: NodeId, piece: u32) {
         let state = &mut self.nodes[node.index()];
         state.stats.pieces.push(piece);
+        state.lies.remove(&piece);
         let honest = state.disk.has_piece(piece);
         self.verdicts
             .expect(honest, Oracle::NoBadPieceAccepted, || {
@@ -576,13 +579,33 @@ impl World {
                 format!("{node:?} says it is complete")
             });
         let is_seed = state.spec.has.as_ref().is_some_and(Bitfield::is_full);
-        if state.stats.completed_at.is_none() && !is_seed {
-            state.stats.completed_at = Some(now);
-            if state.spec.must_finish {
-                self.stats.unfinished -= 1;
-                self.stats.last_completion = Some(now);
-            }
+        if !is_seed {
+            self.finished(node);
+        }
+        if let Stay::AfterCompletion(time) = self.nodes[node.index()].spec.stays {
+            self.put(now + time, What::Plan(Do::Leave(node)));
         }
         self.look_at_plan(node);
+    }
+
+    /// A node that came for the content has all of it.
+    pub(super) fn finished(&mut self, node: NodeId) {
+        let state = &mut self.nodes[node.index()];
+        if state.stats.completed_at.is_some() {
+            return;
+        }
+        state.stats.completed_at = Some(self.now);
+        if state.spec.must_finish {
+            self.stats.unfinished -= 1;
+            self.stats.last_completion = Some(self.now);
+        }
+    }
+
+    /// A piece failed: each who sent a bad block of it fooled the node once.
+    fn liars_fooled(&mut self, node: NodeId, piece: u32) {
+        let state = &mut self.nodes[node.index()];
+        for liar in state.lies.remove(&piece).unwrap_or_default() {
+            *state.stats.fooled_by.entry(liar).or_default() += 1;
+        }
     }
 }

@@ -95,8 +95,10 @@ impl World {
     /// Sorts what was asked for from what was not, as the production stream does.
     fn blocks_arrived(&mut self, end: EndId, run: Run, tags: Option<&[u64]>) {
         let node = self.net.node(end);
-        if !matches!(self.nodes[node.index()].mind, Mind::Session(_)) {
-            return;
+        match self.nodes[node.index()].mind {
+            Mind::Off => return,
+            Mind::Script(_) => return self.script_gets(end, run, tags),
+            Mind::Session(_) => {}
         }
         let layout = self.content.layout.clone();
         let peer = peer_key(end);
@@ -124,6 +126,10 @@ impl World {
             let tag = tags
                 .and_then(|tags| tags.get(at))
                 .map_or(honest, |&tag| tag);
+            if tag != honest {
+                let lies = &mut self.nodes[node.index()].lies;
+                lies.entry(run.piece().get()).or_default().insert(from);
+            }
             let bufs = vec![BlockBuf::phantom(block.len(), tag)];
             let event = Event::Received {
                 peer,
@@ -131,6 +137,26 @@ impl World {
                 bufs,
             };
             self.tell(node, event);
+        }
+    }
+
+    /// A script believes what it gets: its author wants to know how much that is.
+    fn script_gets(&mut self, end: EndId, run: Run, tags: Option<&[u64]>) {
+        let (node, peer) = (self.net.node(end), peer_key(end));
+        let layout = self.content.layout.clone();
+        for (at, block) in layout.run_blocks(run).enumerate() {
+            let honest = honest_tag(run.piece().get(), block.index());
+            let tag = tags.and_then(|tags| tags.get(at));
+            if tag.is_some_and(|&tag| tag != honest) {
+                continue;
+            }
+            let stats = &mut self.nodes[node.index()].stats;
+            stats.on_received(&layout, layout.run_of(block));
+            let has_all = stats.has_every_block(&layout);
+            self.script(node, |script, io| script.block(peer, block, io));
+            if has_all {
+                self.finished(node);
+            }
         }
     }
 
@@ -287,6 +313,7 @@ impl World {
             self.unrequest(node, one, open);
         }
         let peer = peer_key(end);
+        self.script(node, |script, io| script.gone(peer, io));
         self.put_event(self.now, node, Event::PeerClosed { peer, reason });
     }
 

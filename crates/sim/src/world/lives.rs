@@ -13,7 +13,7 @@ use super::{Mind, What, World, peer_id};
 use crate::disk::Disk;
 use crate::net::{EndId, NodeId};
 use crate::plan::{Do, Step, When};
-use crate::scenario::{Role, TORRENT};
+use crate::scenario::{Role, Stay, TORRENT};
 use crate::tracker::listen_addr;
 
 /// The one tracker of the world.
@@ -31,7 +31,8 @@ impl World {
         match self.nodes[node.index()].spec.role {
             Role::Honest => self.start_session(node),
             Role::Hostile(kind) => {
-                let script = kind.script();
+                let rates = self.nodes[node.index()].spec.rates;
+                let script = kind.script(rates);
                 let dials = script.dials();
                 self.nodes[node.index()].mind = Mind::Script(script);
                 self.tracker.register(node, 0);
@@ -63,6 +64,16 @@ impl World {
         state.unwritten = 0;
         state.requested = 0;
         state.dials = 0;
+        state.told = 0;
+        state.lies.clear();
+        if let (Stay::AfterJoining(time), 1) = (state.spec.stays, state.life) {
+            let vanish = Do::Kill {
+                node,
+                restart: None,
+                power_cut: false,
+            };
+            self.put(self.now + time, What::Plan(vanish));
+        }
         let add = if self.nodes[node.index()].spec.from_magnet {
             Command::AddMagnet {
                 torrent: TORRENT,
@@ -138,7 +149,7 @@ impl World {
         state.mind = Mind::Off;
         state.lost_power = power_cut;
         if power_cut {
-            state.disk.power_cut();
+            state.disk.power_cut(&mut self.rng);
         } else {
             state.disk.crash();
         }
@@ -154,6 +165,37 @@ impl World {
             .count();
         state.stats.forgotten_pieces += forgotten as u32;
         state.stats.pieces_at_kill = claimed.count_ones();
+    }
+
+    /// The process of a node that crashes again and again.
+    pub(super) fn crash_if_due(&mut self, node: NodeId) {
+        let state = &mut self.nodes[node.index()];
+        let Some(crashes) = state.spec.crashes else {
+            return;
+        };
+        if state.told != crashes.every || state.crashed >= crashes.at_most {
+            return;
+        }
+        state.crashed += 1;
+        let kill = Do::Kill {
+            node,
+            restart: Some(crashes.down_for),
+            power_cut: crashes.power_cut,
+        };
+        // From the queue: between two events.
+        self.put(self.now, What::Plan(kill));
+    }
+
+    fn flip_bits(&mut self, node: NodeId, pieces: &[u32]) {
+        let layout = self.content.layout.clone();
+        for piece in pieces.iter().filter_map(|&piece| layout.piece(piece)) {
+            let blocks = u64::from(layout.blocks_in(piece));
+            let block = self.rng.below(blocks) as u16;
+            let disk = self.disk_of(node);
+            if disk.has_piece(piece.get()) {
+                disk.flip_bit(piece.get(), block);
+            }
+        }
     }
 
     pub(super) fn gone(&mut self, node: NodeId) {
@@ -241,6 +283,8 @@ impl World {
             }
             Do::DiskFails(node, kind) => self.disk_of(node).fail_from_now(kind),
             Do::DiskRepaired(node) => self.disk_of(node).set_fault(None),
+            Do::Stall(node, time) => self.net.stall(node, self.now + time),
+            Do::FlipBits(node, pieces) => self.flip_bits(node, &pieces),
             Do::Partition(side) => self.cut(side),
             Do::Heal => self.partition = None,
             Do::TrackerDown => self.tracker.set_down(true),
