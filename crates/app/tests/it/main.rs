@@ -13,6 +13,7 @@ mod crowd;
 mod demo;
 mod errors;
 mod example;
+mod exchange;
 mod fixture;
 mod hostile;
 mod interop;

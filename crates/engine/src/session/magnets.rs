@@ -6,7 +6,7 @@ use std::time::Duration;
 use dunlin_metainfo::Bitfield;
 use dunlin_proto::peer::extension::ExtendedHandshake;
 use dunlin_proto::peer::ut_metadata::{self, METADATA_LEN_MAX, METADATA_PIECE_LEN};
-use dunlin_proto::peer::{Message, MetadataMessage, Request, Reserved};
+use dunlin_proto::peer::{Message, MetadataMessage, PexMessage, Request, Reserved, ut_pex};
 use dunlin_proto::tracker::AnnounceEvent;
 
 use super::rig::{BLOCK, MAGNET, Rig, TORRENT, addr};
@@ -175,6 +175,74 @@ fn what_peers_said_before_counts_when_the_layout_is_known() {
             .collect();
         assert_eq!(handshakes[0].metadata_size, Some(40_000));
     }
+}
+
+/// The id under which the peers of these tests want to hear of others.
+const THEIR_PEX_ID: u8 = 8;
+
+/// Two seeds that exchange peers give a magnet its metadata. Returns whether `ut_pex` was offered
+/// to the first before it was known what the torrent is, and after, and what it was told in the
+/// minute that followed.
+fn exchange_of_a_magnet(private: bool) -> (bool, bool, Vec<PexMessage>) {
+    let (mut rig, info) = (rig(), info());
+    let connect = |rig: &mut Rig, id| {
+        let peer = rig.connect(id, Reserved::OURS, Direction::Outgoing);
+        let names = [(ut_metadata::NAME, THEIR_ID), (ut_pex::NAME, THEIR_PEX_ID)];
+        let handshake = ExtendedHandshake {
+            m: names.map(|(name, id)| (name.to_owned(), id)).into(),
+            metadata_size: Some(40_000),
+            ..ExtendedHandshake::default()
+        };
+        let payload = handshake.encode();
+        rig.hear(peer, Message::Extended { id: 0, payload });
+        peer
+    };
+    let (first, second) = (connect(&mut rig, 1), connect(&mut rig, 2));
+    let offers = |rig: &mut Rig| {
+        let handshakes = rig.take(|action| match action {
+            Action::Send {
+                peer,
+                message: Message::Extended { id: 0, payload },
+            } if *peer == first => ExtendedHandshake::decode(payload).ok(),
+            _ => None,
+        });
+        handshakes.last().unwrap().m.contains_key(ut_pex::NAME)
+    };
+    let before = offers(&mut rig);
+    rig.wait(Duration::from_secs(30));
+    for piece in [first, second].map(|peer| asked(&mut rig, peer)).concat() {
+        answer(&mut rig, first, piece, &info);
+    }
+    give(&mut rig, first, &info);
+    give(&mut rig, second, &info);
+    assert!(metadata(&mut rig).is_some());
+    rig.promote_with(&info, |params| params.private = private);
+    let after = offers(&mut rig);
+    rig.wait(Duration::from_secs(60));
+    let told = rig.take(|action| match action {
+        Action::Send {
+            peer,
+            message: Message::Extended { id, payload },
+        } if *peer == first && *id == THEIR_PEX_ID => PexMessage::decode(payload).ok(),
+        _ => None,
+    });
+    (before, after, told)
+}
+
+#[test]
+fn a_magnet_exchanges_peers_from_the_moment_that_it_is_known_not_to_be_private() {
+    let (before, after, told) = exchange_of_a_magnet(false);
+    assert!(!before && after, "{before} {after}");
+    let [told] = &told[..] else {
+        panic!("told once: {told:?}")
+    };
+    let second = addr(PeerKey(2)).socket_addr();
+    assert_eq!(
+        told.added.iter().map(|p| p.addr).collect::<Vec<_>>(),
+        [second]
+    );
+    let (before, after, told) = exchange_of_a_magnet(true);
+    assert!(!before && !after && told.is_empty(), "{told:?}");
 }
 
 #[test]

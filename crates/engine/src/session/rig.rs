@@ -115,10 +115,16 @@ impl Rig {
 
     /// The host finds that the metadata of the magnet is that of the rig's torrent.
     pub(super) fn promote(&mut self, info: &[u8], resume: Resume) {
+        self.promote_with(info, |params| params.resume = resume);
+    }
+
+    pub(super) fn promote_with(&mut self, info: &[u8], change: impl FnOnce(&mut AddTorrent)) {
         let (hash, info) = (InfoHash::of(info), Arc::from(info));
+        let resume = Resume::empty(self.layout.pieces());
         self.add_with(MAGNET, resume, |params| {
             params.info_hash = hash;
             params.info = info;
+            change(params);
         });
     }
 
