@@ -340,7 +340,7 @@ pub struct StallClock {
     counts: StallCounts,
     /// Stalled seconds in a row.
     run: u64,
-    last: Option<StallCause>,
+    last: Option<Stall>,
     /// Of the run, seconds in a row with the last cause.
     same: u64,
     told: Option<StallCause>,
@@ -367,15 +367,16 @@ impl StallClock {
     }
 
     /// The second was stalled, and why.
-    pub fn on_stalled(&mut self, second: u64, cause: StallCause) -> Option<StallNews> {
+    pub fn on_stalled(&mut self, second: u64, stall: Stall) -> Option<StallNews> {
+        let cause = stall.cause;
         self.counts.add(cause, 1);
         self.run += 1;
-        self.same = if self.last == Some(cause) {
+        self.same = if self.last.is_some_and(|last| last.cause == cause) {
             self.same + 1
         } else {
             1
         };
-        self.last = Some(cause);
+        self.last = Some(stall);
         let told_in = &mut self.told_in[cause.index()];
         let is_fresh = told_in.is_none_or(|told| second >= told + TELL_AGAIN_AFTER);
         let is_worth_telling = self.run >= TELL_AFTER
@@ -400,6 +401,11 @@ impl StallClock {
 
     pub fn counts(&self) -> StallCounts {
         self.counts
+    }
+
+    /// The last second, if it was stalled.
+    pub fn last(&self) -> Option<Stall> {
+        self.last
     }
 
     /// Stalled seconds in a row until now.

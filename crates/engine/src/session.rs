@@ -13,6 +13,7 @@ use dunlin_proto::time::Instant;
 use crate::command::{AddTorrent, Command};
 use crate::config::Config;
 use crate::event::{Action, Event, PeerKey, PeerSource, TorrentKey};
+use crate::explain::StallCounts;
 use crate::external::External;
 use crate::rate_limit::{RateLimiter, Turns};
 use crate::reason::{CloseReason, RefuseReason};
@@ -114,6 +115,12 @@ impl Session {
         self.torrents
             .get(&torrent)
             .map(|torrent| torrent.snapshot(&self.shared, now))
+    }
+
+    /// Stalled seconds of the torrent until now, by cause.
+    pub fn stalls(&self, torrent: TorrentKey, now: Instant) -> Option<StallCounts> {
+        let torrent = self.torrents.get(&torrent)?;
+        Some(torrent.stall_counts(&self.shared, now))
     }
 
     /// What the torrent's resume data would say now.
@@ -474,6 +481,12 @@ mod neighbours;
 mod rig;
 #[cfg(test)]
 mod soundness;
+#[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one action among many"
+)]
+mod stalls;
 #[cfg(test)]
 #[expect(
     clippy::wildcard_enum_match_arm,

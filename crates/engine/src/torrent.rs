@@ -277,7 +277,7 @@ impl Torrent {
             return;
         }
         self.account_for_seconds(shared, now);
-        self.end_stall(shared, now);
+        self.end_stall(shared);
         self.stop_deadline = Some(now + STOP_TIMEOUT);
         shared.down_turns.go(self.key);
         shared.up_turns.go(self.key);
@@ -472,7 +472,6 @@ impl Torrent {
             };
             (have + has, all + len(piece))
         });
-        let is_stalled = self.is_incomplete() && self.stalls.run() > 0;
         TorrentSnapshot {
             state: self.shown_state(),
             have_bytes,
@@ -491,7 +490,7 @@ impl Torrent {
                 .map(|(key, peer)| self.peer_snapshot(*key, peer, now))
                 .collect(),
             known_peers: self.peer_list.idle_len(),
-            stall: is_stalled.then(|| self.stall(shared, now)),
+            stall: self.stall(),
             stalled_s: self.stalls.run(),
             stalls: self.stall_counts(shared, now),
         }

@@ -4,10 +4,10 @@ use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use dunlin_sim::NodeId;
 use dunlin_sim::catalogue::{self, Measured, Scenario};
 use dunlin_sim::page::{self, Heading};
 use dunlin_sim::sweep::Sweep;
+use dunlin_sim::{NodeId, Report};
 
 const USAGE: &str = "\
 usage: dunlin-sim list
@@ -221,6 +221,20 @@ fn write_page(
     std::fs::write(path, page::html(heading, &measured.report, &record))
 }
 
+/// `120 s of all nodes: choked 55 %, asked 30 %, slow 15 %`.
+fn stalled(report: &Report) -> String {
+    let stalls = report.stalls();
+    let total = stalls.total();
+    let causes = stalls.ranking().into_iter();
+    let causes: Vec<String> = causes
+        .map(|(cause, seconds)| {
+            let share = seconds as f64 * 100.0 / total as f64;
+            format!("{} {share:.1} %", cause.code())
+        })
+        .collect();
+    format!("{total} s of all nodes: {}", causes.join(", "))
+}
+
 fn tell(name: &str, measured: &Measured, wall_s: f64) {
     let report = &measured.report;
     let t_all = report
@@ -254,6 +268,7 @@ fn tell(name: &str, measured: &Measured, wall_s: f64) {
         report.wasted_bytes,
         report.banned().count()
     );
+    println!("  stalled           {}", stalled(report));
     for figure in measured.figures.iter().skip(report.figures().len()) {
         let value = figure
             .value

@@ -24,10 +24,11 @@ pub enum Oracle {
     TimersMoveOn,
     KeysAreAlive,
     PeerExchangeIsPolite,
+    EveryStallHasACause,
 }
 
 impl Oracle {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NoBadPieceAccepted,
         Self::OnlyTruthOnDiskIsClaimed,
         Self::EverybodyFinishes,
@@ -39,6 +40,7 @@ impl Oracle {
         Self::TimersMoveOn,
         Self::KeysAreAlive,
         Self::PeerExchangeIsPolite,
+        Self::EveryStallHasACause,
     ];
 
     pub fn name(self) -> &'static str {
@@ -54,6 +56,7 @@ impl Oracle {
             Self::TimersMoveOn => "timers_move_on",
             Self::KeysAreAlive => "keys_are_alive",
             Self::PeerExchangeIsPolite => "peer_exchange_is_polite",
+            Self::EveryStallHasACause => "every_stall_has_a_cause",
         }
     }
 }
@@ -78,6 +81,9 @@ impl Oracle {
             Self::KeysAreAlive => "a session names only connections that are open",
             Self::PeerExchangeIsPolite => {
                 "peers are told of first hand, once a minute, never for private torrents"
+            }
+            Self::EveryStallHasACause => {
+                "sessions give one cause for each second in which the wire brought them nothing"
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::scenario::Role;
 use crate::stats::NodeStats;
 use crate::world::World;
 use dunlin_engine::config::Config;
+use dunlin_engine::explain::StallCounts;
 
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -160,12 +161,28 @@ impl Report {
         figures::mean(took?)
     }
 
+    /// Stalled seconds of all honest nodes by cause.
+    pub fn stalls(&self) -> StallCounts {
+        let mut all = StallCounts::default();
+        for node in &self.nodes {
+            all += node.stats.stalls;
+        }
+        all
+    }
+
     /// Who was banned by whom.
     pub fn banned(&self) -> impl Iterator<Item = (usize, NodeId)> + '_ {
         self.nodes
             .iter()
             .enumerate()
             .flat_map(|(by, node)| node.stats.banned.iter().map(move |&peer| (by, peer)))
+    }
+
+    /// One object a node, in their order.
+    fn json_nodes_stalls(&self) -> String {
+        let nodes = self.nodes.iter();
+        let nodes: Vec<String> = nodes.map(|node| json_stalls(&node.stats.stalls)).collect();
+        format!("[{}]", nodes.join(","))
     }
 
     /// Everything that a person or a script wants to know, as one JSON document.
@@ -202,6 +219,9 @@ impl Report {
             ("wall_s", number(Some(wall.as_secs_f64()))),
             ("config_differences", strings(&self.config_differences)),
             ("figures", json_figures(figures)),
+            ("stalled_s", self.stalls().total().to_string()),
+            ("stalls", json_stalls(&self.stalls())),
+            ("nodes_stalls", self.json_nodes_stalls()),
             ("trace_hash", format!("\"{:016x}\"", self.trace_hash)),
             ("oracles", format!("{{{}}}", oracles.join(","))),
         ];
@@ -211,6 +231,15 @@ impl Report {
             .collect();
         format!("{{{}}}", fields.join(","))
     }
+}
+
+/// `{"choked":12,"silent":3}`.
+fn json_stalls(stalls: &StallCounts) -> String {
+    let causes = stalls.ranking().into_iter();
+    let causes: Vec<String> = causes
+        .map(|(cause, seconds)| format!("\"{}\":{seconds}", cause.code()))
+        .collect();
+    format!("{{{}}}", causes.join(","))
 }
 
 fn node_reports(world: &World, seeds: &[NodeId]) -> Vec<NodeReport> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use dunlin_engine::explain::StallCounts;
 use dunlin_metainfo::{Bitfield, Layout, PieceIndex, Run};
 use dunlin_proto::time::Instant;
 
@@ -27,6 +28,11 @@ pub struct NodeStats {
     pub handed_max: u64,
     pub buffered_max: u64,
     pub disk_failures: u32,
+    /// Seconds in which it lacked something and got nothing, as the world saw it; not those that
+    /// were not over when its life ended.
+    pub stalled_s: u64,
+    /// The same by cause, as its sessions said.
+    pub stalls: StallCounts,
     pub banned: Vec<NodeId>,
     /// Pieces that failed and had a bad block of this peer.
     pub fooled_by: BTreeMap<NodeId, u32>,
@@ -79,6 +85,8 @@ impl NodeStats {
             handed_max: 0,
             buffered_max: 0,
             disk_failures: 0,
+            stalled_s: 0,
+            stalls: StallCounts::default(),
             banned: Vec::new(),
             fooled_by: BTreeMap::new(),
             pieces_at_kill: 0,

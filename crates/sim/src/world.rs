@@ -30,6 +30,9 @@ use crate::tracker::Tracker;
 mod actions;
 mod arrivals;
 mod lives;
+mod stalls;
+
+use stalls::Lulls;
 
 /// BEP 6, in the last reserved byte.
 const FAST_BIT: u8 = 0x04;
@@ -95,6 +98,10 @@ pub(crate) struct Node {
     /// Connections with each node, by what its session was told.
     links: BTreeMap<NodeId, u32>,
     dials: usize,
+    /// While it lacks something.
+    lulls: Option<Lulls>,
+    /// What its session knows of stalls is not compared yet.
+    counts_stalls: bool,
     /// Its last life ended with a power cut.
     lost_power: bool,
     /// Events that its session was told in this life.
@@ -237,6 +244,8 @@ impl World {
             last_job: None,
             links: BTreeMap::new(),
             dials: 0,
+            lulls: None,
+            counts_stalls: false,
             lost_power: false,
             told: 0,
             crashed: 0,
@@ -501,6 +510,7 @@ impl World {
 
     fn judge_the_end(&mut self) {
         for node in self.node_ids() {
+            self.compare_stalls(node);
             let pieces = self.content.layout.pieces();
             let state = &self.nodes[node.index()];
             if let Mind::Session(session) = &state.mind {

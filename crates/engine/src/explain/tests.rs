@@ -231,7 +231,8 @@ fn every_cause_has_a_sentence_and_a_short_form_that_fits() {
 }
 
 fn tell(clock: &mut StallClock, second: u64, cause: StallCause) -> bool {
-    clock.on_stalled(second, cause) == Some(StallNews::Stalled)
+    let scene = Scene::default();
+    clock.on_stalled(second, Stall { cause, scene }) == Some(StallNews::Stalled)
 }
 
 #[test]

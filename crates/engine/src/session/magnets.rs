@@ -23,16 +23,16 @@ const THEIR_ID: u8 = 7;
 
 const PIECES: u32 = 4;
 
-fn info() -> Vec<u8> {
+pub(super) fn info() -> Vec<u8> {
     (0..40_000u32).map(|at| (at >> 5) as u8).collect()
 }
 
-fn rig() -> Rig {
+pub(super) fn rig() -> Rig {
     Rig::magnet(&info(), PIECES, Config::default(), Vec::new())
 }
 
 /// A peer with both extensions connects and speaks `ut_metadata`.
-fn source(rig: &mut Rig, id: u8, size: Option<usize>) -> PeerKey {
+pub(super) fn source(rig: &mut Rig, id: u8, size: Option<usize>) -> PeerKey {
     let peer = rig.connect(id, Reserved::OURS, Direction::Outgoing);
     introduce(rig, peer, size);
     peer
@@ -86,7 +86,7 @@ fn answer(rig: &mut Rig, peer: PeerKey, piece: u32, info: &[u8]) {
 }
 
 /// Answers everything that is asked of the peer.
-fn give(rig: &mut Rig, peer: PeerKey, info: &[u8]) {
+pub(super) fn give(rig: &mut Rig, peer: PeerKey, info: &[u8]) {
     while let [piece, ..] = asked(rig, peer)[..] {
         // Whatever else was asked comes again: a window of two.
         for piece in piece..ut_metadata::pieces(info.len() as u32) {

@@ -100,7 +100,7 @@ impl Torrent {
             return;
         }
         self.account_for_seconds(shared, now);
-        self.end_stall(shared, now);
+        self.end_stall(shared);
         self.complete_is_told = true;
         self.state = TorrentState::Seeding;
         self.peer_list.set_seeding(true);

@@ -24,50 +24,53 @@ impl Torrent {
     pub(super) fn account_for_seconds(&mut self, shared: &mut Shared, now: Instant) {
         let meter = &self.stats.down;
         let due = self.stalls.due(meter.second(now));
-        let mut cause = None;
+        let mut stall = None;
         for second in due {
             let is_stalled = self.stats.down.in_second(second) == 0 && self.is_incomplete();
             let news = if is_stalled {
-                let cause = *cause.get_or_insert_with(|| StallCause::of(&self.scene(shared, now)));
-                self.stalls.on_stalled(second, cause)
+                let stall = *stall.get_or_insert_with(|| Stall::of(self.scene(shared, now)));
+                self.stalls.on_stalled(second, stall)
             } else {
                 self.stalls.on_flowing()
             };
-            self.tell_of_stall(shared, now, news);
+            self.tell_of_stall(shared, news);
         }
     }
 
     /// What is lacking has come, or is lacking no more.
-    pub(super) fn end_stall(&mut self, shared: &mut Shared, now: Instant) {
+    pub(super) fn end_stall(&mut self, shared: &mut Shared) {
         let news = self.stalls.on_flowing();
-        self.tell_of_stall(shared, now, news);
+        self.tell_of_stall(shared, news);
     }
 
-    fn tell_of_stall(&self, shared: &mut Shared, now: Instant, news: Option<StallNews>) {
+    fn tell_of_stall(&self, shared: &mut Shared, news: Option<StallNews>) {
         let torrent = self.key;
         match news {
             Some(StallNews::Stalled) => {
-                let (stall, seconds) = (self.stall(shared, now), self.stalls.run());
-                shared.alert(Alert::Stalled {
-                    torrent,
-                    stall,
-                    seconds,
-                });
+                if let Some(stall) = self.stall() {
+                    let seconds = self.stalls.run();
+                    shared.alert(Alert::Stalled {
+                        torrent,
+                        stall,
+                        seconds,
+                    });
+                }
             }
             Some(StallNews::Over(seconds)) => shared.alert(Alert::Flowing { torrent, seconds }),
             None => {}
         }
     }
 
-    /// Why nothing comes at this moment, if nothing does.
-    pub(super) fn stall(&self, shared: &Shared, now: Instant) -> Stall {
-        let mut scene = self.scene(shared, now);
-        scene.missing = self.picker.first_that_nobody_has();
-        Stall::of(scene)
+    /// Why nothing came in the last second, if nothing did.
+    pub(super) fn stall(&self) -> Option<Stall> {
+        let mut stall = self.stalls.last().filter(|_| self.is_incomplete())?;
+        // Looked for only when it is told: it is long to find.
+        stall.scene.missing = self.picker.first_that_nobody_has();
+        Some(stall)
     }
 
     /// Stalled seconds until now.
-    pub(super) fn stall_counts(&self, shared: &Shared, now: Instant) -> StallCounts {
+    pub(crate) fn stall_counts(&self, shared: &Shared, now: Instant) -> StallCounts {
         let mut clock = self.stalls.clone();
         let is_stalled = |&second: &u64| self.stats.down.in_second(second) == 0;
         let due = clock.due(self.stats.down.second(now));
@@ -163,7 +166,7 @@ impl Torrent {
         } else if peer.peer_choking && !may_have_allowed() {
             stages.choking += 1;
             stages.choking_seeds += usize::from(peer.is_giver_only());
-        } else if now < peer.no_requests_before {
+        } else if now < peer.no_requests_before || peer.refusals_in_a_row > 0 {
             stages.rejecting += 1;
         } else {
             stages.ready += 1;

@@ -572,6 +572,7 @@ impl World {
 
     fn complete(&mut self, node: NodeId) {
         let now = self.now;
+        self.end_lulls(node);
         let state = &mut self.nodes[node.index()];
         let whole = state.disk.pieces_whole() == self.content.layout.pieces();
         self.verdicts

@@ -117,7 +117,11 @@ impl World {
                 continue;
             }
             self.unrequest(node, one, usize::from(open));
-            let stats = &mut self.nodes[node.index()].stats;
+            let state = &mut self.nodes[node.index()];
+            if let Some(lulls) = &mut state.lulls {
+                lulls.on_payload(now);
+            }
+            let stats = &mut state.stats;
             stats.on_received(&layout, one);
             if observed {
                 stats.note_giver(now, from, block.len());

@@ -51,6 +51,7 @@ impl World {
     fn start_session(&mut self, node: NodeId) {
         let rng = self.rng.fork();
         let params = self.params(node);
+        self.open_lulls(node, &params.resume.written);
         let state = &mut self.nodes[node.index()];
         state.disk.forget_unclaimed(&params.resume);
         let config = Config {
@@ -142,6 +143,7 @@ impl World {
 
     /// The process ends between two events: no goodbye.
     fn kill(&mut self, node: NodeId, power_cut: bool) {
+        self.compare_stalls(node);
         for end in self.net.ends(node).to_vec() {
             self.net.close(self.now, end);
         }
@@ -271,7 +273,10 @@ impl World {
                 }
             }
             Do::Start(node) => self.start(node),
-            Do::Leave(node) => self.command(node, Command::Remove { torrent: TORRENT }),
+            Do::Leave(node) => {
+                self.compare_stalls(node);
+                self.command(node, Command::Remove { torrent: TORRENT });
+            }
             Do::Resume(node) => self.command(node, Command::Resume { torrent: TORRENT }),
             Do::Limit(node, limits) => {
                 let torrent = TORRENT;

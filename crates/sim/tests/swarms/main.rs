@@ -4,4 +4,5 @@ mod exchange;
 mod faults;
 mod hostile;
 mod membership;
+mod stalls;
 mod trade;
