@@ -20,6 +20,7 @@ mod aria2;
 mod daemon;
 mod libtorrent;
 mod network;
+mod opentracker;
 mod ours;
 mod qbittorrent;
 mod shaped;
@@ -35,10 +36,10 @@ use std::time::{Duration, Instant};
 
 use crate::fixture::{PATIENCE, Sandbox};
 
-pub use daemon::{Request, ask};
 pub use network::{Network, Place};
+pub use opentracker::Opentracker;
 pub use shaped::{Rates, Star};
-pub use tracker::await_peers;
+pub use tracker::{await_peers, named};
 
 /// What a client is asked to download, or to seed when its folder holds everything.
 #[derive(Clone, Copy, Debug)]
@@ -114,9 +115,7 @@ impl Kind {
             Self::Qbittorrent => Box::new(qbittorrent::Qbittorrent::start(test, sandbox, place)?),
         })
     }
-}
 
-impl Kind {
     /// How many transfers one process has going at once, as it is shipped: qBittorrent lets three
     /// seed, and further ones wait in a queue without an announce.
     pub fn transfers_max(self) -> usize {

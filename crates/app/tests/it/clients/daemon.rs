@@ -144,6 +144,8 @@ impl Request<'_> {
 pub struct Reply {
     pub status: u16,
     pub head: String,
+    /// The body, and the same as text.
+    pub bytes: Vec<u8>,
     pub body: String,
 }
 
@@ -153,8 +155,14 @@ impl Reply {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let head = text(&bytes[..end]);
         let status = head.split(' ').nth(1)?.parse().ok()?;
-        let body = text(&bytes[end + 4..]);
-        Some(Self { status, head, body })
+        let bytes = bytes[end + 4..].to_vec();
+        let body = text(&bytes);
+        Some(Self {
+            status,
+            head,
+            bytes,
+            body,
+        })
     }
 
     #[track_caller]
@@ -218,7 +226,7 @@ fn read_reply(stream: &mut impl Read) -> std::io::Result<Vec<u8>> {
             let len = reply
                 .header("content-length")
                 .and_then(|len| len.parse().ok());
-            len.is_some_and(|len: usize| reply.body.len() >= len)
+            len.is_some_and(|len: usize| reply.bytes.len() >= len)
         });
         if whole || count == 0 {
             return Ok(bytes);

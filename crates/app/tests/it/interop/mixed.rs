@@ -1,10 +1,12 @@
-//! One swarm of four implementations, its uploads limited so that they have to trade for a minute.
+//! One swarm of five implementations that find each other through our tracker, some over HTTP and
+//! some over UDP; its uploads are limited so that they have to trade for a minute.
 
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::clients::{Client, Kind, Limits, Network, Place, Source, Transfer, await_peers};
+use crate::clients::{Client, Kind, Limits, Network, Place, Source, Transfer, await_peers, named};
 use crate::fixture::{Sandbox, Words};
 
 use super::create;
@@ -50,37 +52,44 @@ fn copies(net: &Network, from: &Place, to: &Place) -> f64 {
 }
 
 #[test]
-fn four_implementations_trade_in_one_swarm() {
+fn five_implementations_find_each_other_and_trade_in_one_swarm() {
     const TEST: &str = "a mixed swarm in a network of its own";
-    let Some(net) = Network::new(TEST, 7) else {
+    let Some(net) = Network::new(TEST, 8) else {
         return;
     };
-    let [middle, home, a, b, c, d, e] = net.hosts();
+    let [middle, home, a, b, c, d, e, f] = net.hosts();
     let sandbox = Sandbox::new();
     let source = sandbox.dir("source");
     let file = source.join("mixed.bin");
     Data::new(77).file(&file, BYTES);
-    let (_tracker, url) = sandbox.tracker_at(middle);
-    let torrent = sandbox.path("mixed.torrent");
-    let words: Words<'_> = &[&"--tracker", &url, &"--piece-length", &"128K"];
-    let created = create(&sandbox, &file, &torrent, words);
-    let info_hash = created["info_hash_v1"].as_str().unwrap();
-    let announced = |count: usize| await_peers(middle, &url, info_hash, count as u64);
+    let (mut tracker, http) = sandbox.tracker_at(middle);
+    let udp = format!("udp://{}/announce", tracker.udp_addr());
+    let mut info_hash = String::new();
+    // Two ways to one swarm: the tracker is not a part of what is hashed.
+    let [over_http, over_udp] = [("http", &http), ("udp", &udp)].map(|(name, url)| {
+        let torrent = sandbox.path(&format!("{name}.torrent"));
+        let words: Words<'_> = &[&"--tracker", url, &"--piece-length", &"128K"];
+        let created = create(&sandbox, &file, &torrent, words);
+        info_hash = created["info_hash_v1"].as_str().unwrap().to_owned();
+        torrent
+    });
+    let announced = |count: usize| await_peers(middle, &http, &info_hash, count as u64);
     let mut leeches = Vec::new();
     let limits = Limits { up: Some(UP) };
     // Transmission first: the others must dial it, see the matrix.
-    for (kind, place) in [
-        (Kind::Transmission, a),
-        (Kind::Aria2, b),
-        (Kind::Libtorrent, c),
-        (Kind::Dunlin, d),
-        (Kind::Dunlin, e),
+    for (kind, place, torrent) in [
+        (Kind::Transmission, a, &over_udp),
+        (Kind::Aria2, b, &over_http),
+        (Kind::Libtorrent, c, &over_udp),
+        (Kind::Qbittorrent, d, &over_http),
+        (Kind::Dunlin, e, &over_http),
+        (Kind::Dunlin, f, &over_udp),
     ] {
         let Some(mut client) = kind.start(TEST, &sandbox, place) else {
             return;
         };
         let target = sandbox.fresh_dir("target");
-        let transfer = client.add(&Source::Torrent(&torrent), &target, limits);
+        let transfer = client.add(&Source::Torrent(torrent), &target, limits);
         announced(leeches.len() + 1);
         leeches.push(Leech {
             place,
@@ -91,9 +100,12 @@ fn four_implementations_trade_in_one_swarm() {
             done: None,
         });
     }
+    let mut everybody: Vec<Ipv4Addr> = leeches.iter().map(|leech| leech.place.ip()).collect();
+    everybody.sort();
+    assert_eq!(named(home, &http, &info_hash), everybody);
     let up = UP.to_string();
     let started = Instant::now();
-    let mut seed = sandbox.start_at(home, "seed", &[&torrent, &source, &"--up", &up]);
+    let mut seed = sandbox.start_at(home, "seed", &[&over_http, &source, &"--up", &up]);
     seed.addr();
     while leeches.iter().any(|leech| leech.done.is_none()) && started.elapsed() < LATEST {
         for leech in leeches.iter_mut().filter(|leech| leech.done.is_none()) {

@@ -1,10 +1,9 @@
 //! Our tracker among others' clients: who finds whom, and by which address.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use crate::clients::{Network, Place, Request, ask, await_peers};
-use crate::fixture::{PATIENCE, Running, Sandbox, Words};
+use crate::clients::{Network, Opentracker, Place, await_peers};
+use crate::fixture::{Running, Sandbox, Words};
 use crate::libtorrent::Libtorrent;
 
 use super::create;
@@ -36,6 +35,34 @@ impl Share {
 
     fn source(&self) -> PathBuf {
         self.sandbox.path("source")
+    }
+
+    /// On loopback.
+    fn seed(&self, tracker: &str) -> Running {
+        let source = self.source();
+        let words: Words<'_> = &[
+            &self.torrent,
+            &source,
+            &"--listen",
+            &LOOPBACK,
+            &"--tracker",
+            &tracker,
+        ];
+        self.sandbox.start("seed", words)
+    }
+
+    /// On loopback.
+    fn get(&self, target: &Path, tracker: &str) -> Running {
+        let words: Words<'_> = &[
+            &self.torrent,
+            &"-d",
+            &target,
+            &"--listen",
+            &LOOPBACK,
+            &"--tracker",
+            &tracker,
+        ];
+        self.sandbox.start("get", words)
     }
 
     #[track_caller]
@@ -86,33 +113,47 @@ fn two_libtorrent_peers_find_each_other_through_our_tracker() {
 }
 
 #[test]
+fn two_of_us_find_each_other_through_opentracker() {
+    let test = "opentracker";
+    let shares = [Share::new(60), Share::new(61)];
+    let hashes = shares.each_ref().map(|share| share.info_hash.as_str());
+    let Some(opentracker) = Opentracker::start(test, &shares[0].sandbox, &hashes) else {
+        return;
+    };
+    for (share, url) in shares.iter().zip([&opentracker.http, &opentracker.udp]) {
+        let mut seed = share.seed(url);
+        await_peers(&Place::loopback(), &opentracker.http, &share.info_hash, 1);
+        let target = share.sandbox.dir("target");
+        share.get(&target, url).finish().expect(0);
+        share.assert_same(&target);
+        seed.interrupt().expect(0);
+    }
+}
+
+#[test]
+fn what_opentracker_does_not_know_is_refused_in_its_own_words() {
+    let test = "opentracker refuses";
+    let share = Share::new(62);
+    let Some(opentracker) = Opentracker::start(test, &share.sandbox, &[]) else {
+        return;
+    };
+    let target = share.sandbox.dir("target");
+    let mut get = share.get(&target, &opentracker.http);
+    let warning = get.wait_until("warning", |event| event["code"] == "no_peers");
+    let message = warning["message"].as_str().unwrap();
+    assert!(message.contains("not authorized"), "{message}");
+}
+
+#[test]
 fn whoever_finds_nobody_hears_what_the_tracker_said() {
     let share = Share::new(50);
     let (_tracker, url) = share.sandbox.tracker();
-    let source = share.source();
-    let words: Words<'_> = &[
-        &share.torrent,
-        &source,
-        &"--listen",
-        &LOOPBACK,
-        &"--tracker",
-        &url,
-    ];
-    let mut seed = share.sandbox.start("seed", words);
+    let mut seed = share.seed(&url);
     await_peers(&Place::loopback(), &url, &share.info_hash, 1);
     // It cannot say goodbye: the tracker goes on naming it.
     seed.kill();
     let target = share.sandbox.dir("target");
-    let words: Words<'_> = &[
-        &share.torrent,
-        &"-d",
-        &target,
-        &"--listen",
-        &LOOPBACK,
-        &"--tracker",
-        &url,
-    ];
-    let mut get = share.sandbox.start("get", words);
+    let mut get = share.get(&target, &url);
     let warning = get.wait_until("warning", |event| event["code"] == "no_peers");
     let message = warning["message"].as_str().unwrap();
     assert!(
@@ -147,11 +188,11 @@ fn a_seed_beside_the_tracker_is_found_from_the_network() {
         &url,
     ];
     let mut seed = share.sandbox.start_at(home, "seed", words);
-    await_seed(home, &http, &share);
+    let own = format!("http://{}:{http}/announce", home.ip());
+    await_peers(home, &own, &share.info_hash, 1);
 
     let target = share.sandbox.dir("over http");
-    let url = format!("http://{}:{http}/announce", home.ip());
-    let words: Words<'_> = &[&share.torrent, &"-d", &target, &"--tracker", &url];
+    let words: Words<'_> = &[&share.torrent, &"-d", &target, &"--tracker", &own];
     share.sandbox.run_at(away, "get", words).expect(0);
     share.assert_same(&target);
 
@@ -161,30 +202,6 @@ fn a_seed_beside_the_tracker_is_found_from_the_network() {
     }
     seed.interrupt();
     tracker.interrupt().expect(0);
-}
-
-/// Waits until the tracker knows the seed.
-#[track_caller]
-fn await_seed(place: &Place, port: &str, share: &Share) {
-    let hash = share.info_hash.as_bytes().chunks(2);
-    let escaped: String = hash
-        .map(|hex| format!("%{}", String::from_utf8_lossy(hex)))
-        .collect();
-    let request = Request {
-        path: &format!("/scrape?info_hash={escaped}"),
-        headers: "",
-        body: None,
-    };
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let reply = ask(place, (place.ip(), port.parse().unwrap()), &request);
-        let body = reply.map(|reply| reply.body).unwrap_or_default();
-        if body.contains("8:completei1e") {
-            return;
-        }
-        assert!(Instant::now() < deadline, "nobody came: {body}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 fn leech_of(libtorrent: &Libtorrent, place: &Place, share: &Share, url: &str) {
