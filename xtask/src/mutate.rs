@@ -52,7 +52,7 @@ pub(crate) fn run(root: &Path, only: &[&str]) -> Result<()> {
     let mut unnoticed = Vec::new();
     for mutation in chosen {
         let row = scratch
-            .notice(root, mutation)
+            .notice(mutation)
             .with_context(|| mutation.name.clone())?;
         println!("{row}");
         if row.noticed.is_none() {
@@ -116,10 +116,13 @@ impl Scratch {
     }
 
     /// Applies the mutation, runs its tests, takes it back.
-    fn notice<'a>(&self, root: &Path, mutation: &'a Mutation) -> Result<Row<'a>> {
-        let mutated = mutation.apply(root)?;
+    fn notice<'a>(&self, mutation: &'a Mutation) -> Result<Row<'a>> {
+        let mutated = mutation.apply(&self.tree)?;
+        let mut sound = Vec::new();
         for (name, text) in &mutated {
-            write_if_other(&self.tree.join(name), text.as_bytes())?;
+            let path = self.tree.join(name);
+            sound.push((path.clone(), fs::read(&path)?));
+            write_if_other(&path, text.as_bytes())?;
         }
         let mut noticed = Ok(None);
         for tests in &mutation.tests {
@@ -128,8 +131,8 @@ impl Scratch {
                 break;
             }
         }
-        for name in mutated.keys() {
-            write_if_other(&self.tree.join(name), &fs::read(root.join(name))?)?;
+        for (path, bytes) in sound {
+            write_if_other(&path, &bytes)?;
         }
         let noticed = noticed?;
         Ok(Row { mutation, noticed })
