@@ -185,6 +185,8 @@ impl Scratch {
             .args(tests.split_whitespace())
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", &self.target)
+            // Compiling is most of the work.
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .stdin(Stdio::null());
         cargo
     }

@@ -28,7 +28,6 @@ import libtorrent as lt
 # The calls that 2.1 marks as old are the ones that 2.0 has too.
 warnings.simplefilter("ignore", DeprecationWarning)
 
-TICK_S = 0.05
 PROGRESS_S = 0.2
 
 
@@ -213,7 +212,7 @@ def transfer(args):
             peer.stop("asked to")
         if time.monotonic() - START > args.seconds:
             peer.stop("time is up")
-        session.wait_for_alert(int(TICK_S * 1000))
+        session.wait_for_alert(int(args.tick * 1000))
 
 
 VERSIONS = {
@@ -347,6 +346,7 @@ def arguments():
         peer.add_argument("--trust", action="store_true", help="do not check the data first")
         peer.add_argument("--many-on-one-address", action="store_true")
         peer.add_argument("--seconds", type=float, default=120)
+        peer.add_argument("--tick", type=float, default=0.05, help="seconds between two looks")
         peer.add_argument("--verbose", action="store_true")
     make = modes.add_parser("make-torrent")
     make.add_argument("path")

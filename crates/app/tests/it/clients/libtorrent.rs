@@ -29,7 +29,10 @@ impl Client for LibtorrentClient {
     fn add(&mut self, source: &Source<'_>, folder: &Path, limits: Limits) -> Transfer {
         let listen = format!("{}:{}", self.place.ip(), free_port());
         let up = limits.up.unwrap_or(0).to_string();
-        let words: Words<'_> = &[&"--listen", &listen, &"--up", &up, &"--seconds", &"600"];
+        // Swarms have dozens of them: looking costs.
+        let seldom: Words<'_> = &[&"--seconds", &"600", &"--tick", &"0.25"];
+        let words: Words<'_> = &[&"--listen", &listen, &"--up", &up];
+        let words = &[words, seldom].concat();
         let source = match source {
             Source::Torrent(path) => path.as_os_str(),
             Source::Magnet(uri) => uri.as_ref(),
