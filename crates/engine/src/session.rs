@@ -493,3 +493,15 @@ mod stalls;
     reason = "a test looks for one message among many"
 )]
 mod tests;
+#[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one message among many"
+)]
+mod uploads;
+#[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one action among many"
+)]
+mod verdicts;

@@ -11,27 +11,27 @@ use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin_metainfo::{BLOCK_LEN, InfoHash, Layout, Run};
+use dunlin_metainfo::{BLOCK_LEN, Layout};
 use dunlin_proto::buf::{BlockBuf, BufPool};
 use dunlin_proto::peer::Message;
 use dunlin_proto::rng::Rng;
 use dunlin_proto::time::Instant;
-use dunlin_proto::tracker::AnnounceRequest;
 
-use crate::alert::Alert;
 use crate::command::Command;
 use crate::config::Config;
-use crate::event::{
-    Action, ConnKey, DiskError, DiskJob, DiskResult, Event, JobId, PeerAddr, PeerKey, TorrentKey,
-    TrackerKey,
-};
+use crate::event::{Action, DiskResult, Event, JobId, PeerKey, TorrentKey};
 use crate::hub::Established;
-use crate::outbox::{READ_BLOCKS_MAX, Sent};
-use crate::reason::{CloseReason, RefuseReason};
+use crate::outbox::Sent;
+use crate::reason::CloseReason;
 use crate::session::Session;
 use crate::snapshot::TorrentSnapshot;
 use crate::stream::{Item, PeerStream};
 use crate::torrent::unknown_layout;
+
+mod serving;
+mod task;
+
+pub use task::{Read, Task};
 
 #[derive(Debug)]
 pub struct Shard {
@@ -50,57 +50,6 @@ pub struct Shard {
     /// What the session is to hear when it is done with what it is doing.
     events: VecDeque<Event>,
     next_stall_check: Instant,
-}
-
-/// Something that only the host can do.
-#[derive(Debug)]
-pub enum Task {
-    Dial {
-        torrent: TorrentKey,
-        info_hash: InfoHash,
-        remote: PeerAddr,
-    },
-    Accept {
-        conn: ConnKey,
-        torrent: TorrentKey,
-    },
-    Refuse {
-        conn: ConnKey,
-        reason: RefuseReason,
-    },
-    /// Close the socket. The session knows already.
-    Close {
-        peer: PeerKey,
-        reason: CloseReason,
-    },
-    Disk(DiskJob),
-    /// Tell whoever knows what a torrent is; see [`Action::Metadata`].
-    Metadata {
-        torrent: TorrentKey,
-        info: Arc<[u8]>,
-    },
-    /// Fill the buffers from the files, then call [`Shard::read_done`].
-    Read(Read),
-    Announce {
-        torrent: TorrentKey,
-        tracker: TrackerKey,
-        url: String,
-        request: AnnounceRequest,
-    },
-    TorrentGone {
-        torrent: TorrentKey,
-    },
-    Alert(Alert),
-}
-
-/// Blocks to be read for a peer.
-#[derive(Debug)]
-pub struct Read {
-    pub peer: PeerKey,
-    pub torrent: TorrentKey,
-    pub run: Run,
-    /// One a block, of its length.
-    pub bufs: Vec<BlockBuf>,
 }
 
 #[derive(Debug)]
@@ -263,32 +212,6 @@ impl Shard {
         if let Some(entry) = self.peers.get_mut(&peer) {
             entry.blocked = false;
             self.queue_read(peer);
-        }
-    }
-
-    /// The blocks of a [`Task::Read`]. The peer may be gone.
-    pub fn read_done(
-        &mut self,
-        now: Instant,
-        peer: PeerKey,
-        bufs: Vec<BlockBuf>,
-        result: Result<(), DiskError>,
-    ) {
-        match (self.peers.get_mut(&peer), result) {
-            (Some(entry), Ok(())) => {
-                entry.stream.read_done(bufs, &mut self.sending);
-                self.dirty.insert(peer);
-                self.queue_read(peer);
-            }
-            (Some(entry), Err(error)) => {
-                let failed = entry.stream.read_failed();
-                give_all(&mut self.sending, bufs);
-                self.queue_read(peer);
-                if let Some(run) = failed {
-                    self.tell(now, Event::ServeFailed { peer, run, error });
-                }
-            }
-            (None, _) => give_all(&mut self.sending, bufs),
         }
     }
 
@@ -516,19 +439,6 @@ impl Shard {
         }
     }
 
-    fn unserve(&mut self, peer: PeerKey, run: Run) {
-        let Some(entry) = self.peers.get_mut(&peer) else {
-            return;
-        };
-        if entry.stream.unserve(run, &mut self.sending) {
-            self.events.push_back(Event::Served {
-                peer,
-                run,
-                bytes: 0,
-            });
-        }
-    }
-
     /// Ends the connection from our side. The session hears of it when it is done with what it
     /// is doing.
     fn hang_up(&mut self, peer: PeerKey, reason: CloseReason) {
@@ -592,62 +502,6 @@ impl Shard {
             self.hang_up(peer, CloseReason::Io("it reads nothing".to_owned()));
         }
         self.drain(now);
-    }
-
-    fn queue_read(&mut self, peer: PeerKey) {
-        if let Some(entry) = self.peers.get_mut(&peer)
-            && !entry.is_reader
-            && !entry.blocked
-            && entry.stream.has_serves()
-        {
-            entry.is_reader = true;
-            self.readers.push_back(peer);
-        }
-    }
-
-    /// Starts reads while there are buffers, one a peer in turn.
-    fn start_reads(&mut self) {
-        if self.readers.is_empty() {
-            return;
-        }
-        let share = self.sending.free() + self.sending.out();
-        let serving = self
-            .peers
-            .values()
-            .filter(|peer| peer.stream.is_serving())
-            .count();
-        let held_max = (share / serving.max(1)).clamp(1, 2 * READ_BLOCKS_MAX);
-        for _ in 0..self.readers.len() {
-            let free = self.sending.free();
-            if free == 0 {
-                return;
-            }
-            let Some(peer) = self.readers.pop_front() else {
-                return;
-            };
-            if let Some(read) = self.next_read(peer, held_max, free) {
-                self.tasks.push_back(Task::Read(read));
-            }
-        }
-    }
-
-    fn next_read(&mut self, peer: PeerKey, held_max: usize, free: usize) -> Option<Read> {
-        let entry = self.peers.get_mut(&peer)?;
-        entry.is_reader = false;
-        if entry.blocked {
-            return None;
-        }
-        let run = entry.stream.next_read(held_max, free)?;
-        let blocks = entry.stream.layout().run_blocks(run);
-        let bufs = blocks
-            .filter_map(|block| self.sending.take(block.len()))
-            .collect();
-        Some(Read {
-            peer,
-            torrent: entry.torrent,
-            run,
-            bufs,
-        })
     }
 }
 

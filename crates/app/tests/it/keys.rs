@@ -226,8 +226,9 @@ fn choking_pieces_and_log_show_what_their_keys_say() {
         .collect();
     let shape = Shape {
         leeches: 4,
-        // Enough that the swarm outlasts four optimistic choices.
-        bytes: 8_000_000,
+        // Five times 200 kB/s cannot bring four copies of it in two minutes: the swarm outlasts
+        // whatever is waited for.
+        bytes: 40_000_000,
         fixed: &[("limits.up", "\"200K\"")],
         enough: |running| {
             let is_optimistic = |event: &Value| {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use dunlin_metainfo::{Bitfield, Block};
+use dunlin_metainfo::Block;
 use dunlin_proto::peer::{Message, Request, Reserved};
 
-use super::rig::{BLOCK, Rig, TORRENT, request_of};
+use super::rig::{BLOCK, Rig, SECOND, TORRENT, deliver_everything, full, request_of};
 use crate::alert::Alert;
 use crate::command::Command;
 use crate::config::{Config, RateLimits};
@@ -16,8 +16,6 @@ use crate::event::{
 use crate::reason::CloseReason;
 use crate::resume::Resume;
 use crate::snapshot::TorrentState;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 pub(super) fn limited(down: Option<u64>, up: Option<u64>) -> Config {
     Config {
@@ -38,25 +36,6 @@ pub(super) fn ask(rig: &mut Rig, peer: PeerKey, piece: u32, index: u32) {
         len: BLOCK,
     };
     rig.hear(peer, Message::Request(request));
-}
-
-fn full(pieces: u32) -> Resume {
-    Resume {
-        written: Bitfield::full(pieces),
-        ..Resume::empty(pieces)
-    }
-}
-
-fn deliver_everything(rig: &mut Rig, peer: PeerKey) {
-    loop {
-        let blocks = rig.requested(peer);
-        if blocks.is_empty() {
-            return;
-        }
-        blocks
-            .into_iter()
-            .for_each(|block| rig.receive(peer, block));
-    }
 }
 
 fn broken() -> DiskError {

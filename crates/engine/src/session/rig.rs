@@ -24,6 +24,7 @@ pub(super) const TORRENT: TorrentKey = TorrentKey(1);
 pub(super) const MAGNET: TorrentKey = TorrentKey(2);
 pub(super) const PIECE_LEN: u64 = 64 * 1024;
 pub(super) const BLOCK: u32 = 16 * 1024;
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 pub(super) struct Rig {
     pub(super) session: Session,
@@ -46,9 +47,7 @@ impl Rig {
     }
 
     pub(super) fn seed(pieces: u32, config: Config) -> Self {
-        let mut resume = Resume::empty(pieces);
-        resume.written = Bitfield::full(pieces);
-        Self::with(pieces, config, resume, Vec::new())
+        Self::with(pieces, config, full(pieces), Vec::new())
     }
 
     pub(super) fn with(
@@ -342,5 +341,30 @@ pub(super) fn request_of(block: Block) -> Request {
         piece: block.piece().get(),
         begin: block.offset(),
         len: block.len(),
+    }
+}
+
+/// Everything is here from the start.
+pub(super) fn full(pieces: u32) -> Resume {
+    Resume {
+        written: Bitfield::full(pieces),
+        ..Resume::empty(pieces)
+    }
+}
+
+pub(super) fn unchoke(rig: &mut Rig, peer: PeerKey) {
+    rig.hear(peer, Message::Unchoke);
+}
+
+/// Answers requests until the peer is asked for nothing more.
+pub(super) fn deliver_everything(rig: &mut Rig, peer: PeerKey) {
+    loop {
+        let blocks = rig.requested(peer);
+        if blocks.is_empty() {
+            return;
+        }
+        blocks
+            .into_iter()
+            .for_each(|block| rig.receive(peer, block));
     }
 }

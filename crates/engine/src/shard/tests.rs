@@ -2,15 +2,16 @@
 
 use std::net::SocketAddr;
 
-use dunlin_metainfo::{FileSpan, PeerId, Sha1Digest};
+use dunlin_metainfo::{FileSpan, InfoHash, PeerId, Sha1Digest};
 use dunlin_proto::peer::Request;
 use dunlin_proto::peer::message::piece_header;
 use proptest::prelude::*;
 
 use super::*;
+use crate::alert::Alert;
 use crate::command::AddTorrent;
 use crate::config::{PieceOrder, RateLimits};
-use crate::event::DiskOp;
+use crate::event::{ConnKey, DiskError, DiskJob, DiskOp, PeerAddr};
 use crate::hub::{Hub, Step};
 use crate::resume::Resume;
 

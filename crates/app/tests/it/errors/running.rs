@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use super::{Case, check};
@@ -221,12 +222,21 @@ fn data_changes_while_it_is_seeded() {
     let case = Case::new();
     let mut seed = case.seed();
     seed.wait_for("progress");
+    let mut leech = Wire::open(&seed.addr(), &case.content, [0; 8], 1);
+    leech.say(&message(INTERESTED, &[]));
+    leech.wait_for(UNCHOKE);
     let mut bytes = fs::read(&case.content.file).unwrap();
+    let len = bytes.len() as u64;
     bytes[5] ^= 1;
-    // Another size too: the time alone may be the same within the clock's grain.
+    // Another size too: the time alone may be the same within the clock's grain. Whenever the seed
+    // looks, it finds one wrong piece.
     bytes.push(0);
-    fs::write(&case.content.file, &bytes).unwrap();
-    let _leech = ask(&mut seed, &case, 1);
+    let file = fs::File::options().write(true).open(&case.content.file);
+    let file = file.unwrap();
+    file.write_all_at(&bytes[5..6], 5).unwrap();
+    file.write_all_at(&[0], len).unwrap();
+    // It looks when it is asked, if it did not look before.
+    leech.say(&crate::wire::request(REQUEST, 0, 0, 16_384));
     let done = check("data_changes_while_it_is_seeded", seed.finish());
     assert!(
         done.stderr
