@@ -186,6 +186,11 @@ pub fn skip(test: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED {count}: {test}: {why}");
 }
 
+/// Whether this machine has `::1`.
+pub fn has_ipv6() -> bool {
+    std::net::TcpListener::bind("[::1]:0").is_ok()
+}
+
 /// As [`skip`], for what `.ci/run` installs: with `DUNLIN_REQUIRE_CLIENTS=1` the test fails.
 #[track_caller]
 pub fn missing(test: &str, what: &str) {

@@ -17,6 +17,7 @@ mod exchange;
 mod fixture;
 mod hostile;
 mod interop;
+mod ipv6;
 mod keys;
 mod libtorrent;
 mod limits;
