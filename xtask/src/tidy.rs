@@ -7,7 +7,9 @@ mod manifest;
 mod protocols;
 mod rules;
 mod source;
+mod threats;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,6 +78,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 fn check(root: &Path) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let mut long = Vec::new();
+    let mut functions = BTreeSet::new();
     for file in files(root)? {
         let path = relative(root, &file);
         if path.ends_with("Cargo.toml") {
@@ -84,13 +87,20 @@ fn check(root: &Path) -> Result<Vec<Finding>> {
             let text = read(&file)?;
             let code = source::without_literals(&text);
             findings.extend(rules::check(&path, &text, &code));
+            functions.extend(threats::functions(&code).map(str::to_owned));
             long.extend(source::long_functions(&path, &code));
         }
     }
     findings.extend(ratchet(long, LONG_FUNCTIONS_MAX));
+    let exists = |path: &str| root.join(path).exists();
+    let table = root.join(threats::PATH);
+    if table.exists() {
+        findings.extend(threats::check(&read(&table)?, exists, &functions));
+    } else {
+        findings.push(Finding::warning(threats::PATH, "is missing"));
+    }
     let table = root.join(protocols::PATH);
     if table.exists() {
-        let exists = |path: &str| root.join(path).exists();
         findings.extend(protocols::check(&read(&table)?, exists));
     } else {
         findings.push(Finding::warning(protocols::PATH, "is missing"));

@@ -24,6 +24,9 @@ pub struct Config {
     pub max_peers: usize,
     /// Connections from one address; loopback is exempt.
     pub max_peers_per_address: usize,
+    /// Connections that come from one IPv4 /24 or IPv6 /48; loopback and private networks are
+    /// exempt.
+    pub max_peers_per_network: usize,
     /// Addresses remembered a torrent.
     pub known_peers_max: usize,
     /// Dials under way a torrent.
@@ -83,6 +86,7 @@ impl Default for Config {
             upload_slots_max: 1000,
             max_peers: 80,
             max_peers_per_address: 4,
+            max_peers_per_network: 40,
             known_peers_max: 3000,
             dials_max: 20,
             buffer_bytes_max: 32 * 1024 * 1024,

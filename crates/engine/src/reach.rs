@@ -1,6 +1,6 @@
 //! What an address can be used for: who can reach it, and which others are the same machine's.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// From where an address can be reached.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -48,6 +48,18 @@ pub fn network(ip: IpAddr) -> IpAddr {
         IpAddr::V4(_) => ip,
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
     }
+}
+
+/// What counts as one network: an IPv4 /24, an IPv6 /48. A network of our own is small anyway.
+pub fn site(ip: IpAddr) -> Option<IpAddr> {
+    let ip = ip.to_canonical();
+    if Reach::of(ip) != Reach::Global {
+        return None;
+    }
+    Some(match ip {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() >> 8 << 8).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 80 << 80).into(),
+    })
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ pub enum RefuseReason {
     ConnectionLimit,
     #[error("too many connections from this address")]
     AddressLimit,
+    #[error("too many connections from this network")]
+    NetworkLimit,
     #[error("banned")]
     Banned,
     #[error("already connected to this peer")]

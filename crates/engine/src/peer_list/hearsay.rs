@@ -6,11 +6,11 @@
 //! named by a tracker or the user too, is no hearsay any more.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::known::Machine;
 use crate::event::PeerAddr;
-use crate::reach::Reach;
+use crate::reach::{Reach, site};
 
 #[derive(Clone, Debug)]
 pub(super) struct Hearsay {
@@ -38,7 +38,7 @@ impl Hearsay {
         is_in_reach(addr, teller)
             && self.tellers.len() < self.max
             && told.unwrap_or_default() < PER_TELLER_MAX
-            && network_of(addr).is_none_or(|network| counts(network) < PER_NETWORK_MAX)
+            && site(addr.socket_addr().ip()).is_none_or(|network| counts(network) < PER_NETWORK_MAX)
     }
 
     pub(super) fn add(&mut self, addr: PeerAddr, teller: PeerAddr) {
@@ -50,7 +50,7 @@ impl Hearsay {
 
     fn count(&mut self, addr: PeerAddr, teller: Machine) {
         *self.by_teller.entry(teller).or_default() += 1;
-        if let Some(network) = network_of(addr) {
+        if let Some(network) = site(addr.socket_addr().ip()) {
             *self.by_network.entry(network).or_default() += 1;
         }
     }
@@ -61,7 +61,7 @@ impl Hearsay {
             return false;
         };
         one_less(&mut self.by_teller, teller);
-        if let Some(network) = network_of(addr) {
+        if let Some(network) = site(addr.socket_addr().ip()) {
             one_less(&mut self.by_network, network);
         }
         true
@@ -91,18 +91,6 @@ impl Hearsay {
 /// Whom a peer may tell us of: everybody who is as far from us as it is, or farther.
 fn is_in_reach(addr: PeerAddr, teller: PeerAddr) -> bool {
     Reach::of(addr.socket_addr().ip()) >= Reach::of(teller.socket_addr().ip())
-}
-
-/// What counts as one network: an IPv4 /24, an IPv6 /48. A network of our own is small anyway.
-fn network_of(addr: PeerAddr) -> Option<IpAddr> {
-    let ip = addr.socket_addr().ip();
-    if Reach::of(ip) != Reach::Global {
-        return None;
-    }
-    Some(match ip {
-        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() >> 8 << 8).into(),
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 80 << 80).into(),
-    })
 }
 
 fn one_less<K: Ord + Copy>(counts: &mut BTreeMap<K, usize>, key: K) {

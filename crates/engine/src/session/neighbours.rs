@@ -15,7 +15,7 @@ use crate::command::{Command, Priority};
 use crate::config::Config;
 use crate::event::{Action, ConnKey, Direction, Event, PeerAddr, PeerKey, PeerSource, TorrentKey};
 use crate::extensions::UT_PEX;
-use crate::reason::CloseReason;
+use crate::reason::{CloseReason, RefuseReason};
 use crate::resume::Resume;
 
 /// How everybody sees us.
@@ -133,6 +133,76 @@ fn of_equally_useless_peers_the_one_of_lowest_priority_yields() {
     });
     for (at, &peer) in peers.iter().enumerate() {
         assert_eq!(rig.is_closed(peer), at == least, "peer {at}");
+    }
+}
+
+/// What the session says to somebody from there who knocks.
+fn knock(rig: &mut Rig, from: &str) -> Result<(), RefuseReason> {
+    let handshake = Handshake {
+        info_hash: rig.session.info_hash_of(TORRENT).unwrap(),
+        peer_id: PeerId::new([99; 20]),
+        reserved: Reserved::OURS,
+    };
+    rig.tell(Event::Incoming {
+        conn: ConnKey(1),
+        remote: addr(from),
+        handshake,
+    });
+    let answers = rig.take(|action| match action {
+        Action::Accept { .. } => Some(Ok(())),
+        Action::Refuse { reason, .. } => Some(Err(*reason)),
+        _ => None,
+    });
+    answers[0]
+}
+
+#[test]
+fn one_address_cannot_take_all_connections_but_loopback_can() {
+    let mut rig = Rig::new(4, Config::default());
+    for (id, port) in (1..).zip(1..=4) {
+        for (at, host) in ["8.1.1.1", "[2001:db8:1:2::1]", "127.0.0.1"]
+            .iter()
+            .enumerate()
+        {
+            let from = format!("{host}:{port}");
+            assert_eq!(knock(&mut rig, &from), Ok(()), "{from}");
+            visitor(&mut rig, id + 10 * at as u8, &from);
+        }
+    }
+    let refused = Err(RefuseReason::AddressLimit);
+    // Of IPv6 one machine has a /64.
+    for from in ["8.1.1.1:9", "[::ffff:8.1.1.1]:9", "[2001:db8:1:2::9]:1"] {
+        assert_eq!(knock(&mut rig, from), refused, "{from}");
+    }
+    for from in ["8.1.1.2:1", "[2001:db8:1:3::1]:1", "127.0.0.1:9"] {
+        assert_eq!(knock(&mut rig, from), Ok(()), "{from}");
+    }
+}
+
+#[test]
+fn one_network_cannot_take_all_connections() {
+    let config = Config {
+        max_peers_per_network: 3,
+        ..Config::default()
+    };
+    let mut rig = Rig::new(4, config);
+    let near = ["10.1.1.1:1", "10.1.1.2:1", "10.1.1.3:1"];
+    let far = ["8.1.1.1:1", "8.1.1.2:1", "8.1.1.3:1"];
+    let six = [
+        "[2001:db8:1::1]:1",
+        "[2001:db8:1:2::1]:1",
+        "[2001:db8:1:3::1]:1",
+    ];
+    for (id, from) in (1..).zip([near, far, six].concat()) {
+        assert_eq!(knock(&mut rig, from), Ok(()), "{from}");
+        visitor(&mut rig, id, from);
+    }
+    let refused = Err(RefuseReason::NetworkLimit);
+    for from in ["8.1.1.9:1", "[::ffff:8.1.1.9]:1", "[2001:db8:1:9::1]:1"] {
+        assert_eq!(knock(&mut rig, from), refused, "{from}");
+    }
+    for from in ["8.1.2.9:1", "[2001:db8:2::1]:1", "10.1.1.9:1"] {
+        assert_eq!(knock(&mut rig, from), Ok(()), "{from}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Peers come and go: dials, introductions, farewells, timeouts, bans.
 
+use std::net::IpAddr;
+
 use dunlin_metainfo::PieceIndex;
 use dunlin_proto::peer::{Handshake, Message, Reserved};
 use dunlin_proto::time::Instant;
@@ -8,6 +10,7 @@ use super::{GIVERS_MAX, Shared, Torrent};
 use crate::alert::Alert;
 use crate::event::{Action, ConnKey, Direction, PeerAddr, PeerKey, PeerSource};
 use crate::peer::Peer;
+use crate::reach::site;
 use crate::reason::{CloseReason, RefuseReason};
 
 /// A connection is at least this old before it may have to yield to an untried peer.
@@ -118,12 +121,23 @@ impl Torrent {
         if self.peer_list.connected_from(ip) >= shared.config.max_peers_per_address {
             return Err(RefuseReason::AddressLimit);
         }
+        if self.connected_from_site_of(ip) >= shared.config.max_peers_per_network {
+            return Err(RefuseReason::NetworkLimit);
+        }
         if self.peers.len() < shared.config.max_peers {
             return Ok(None);
         }
         self.least_useful(now)
             .map(Some)
             .ok_or(RefuseReason::ConnectionLimit)
+    }
+
+    fn connected_from_site_of(&self, ip: IpAddr) -> usize {
+        let Some(network) = site(ip) else {
+            return 0;
+        };
+        let peers = self.peers.values().map(|peer| peer.addr.socket_addr().ip());
+        peers.filter(|&ip| site(ip) == Some(network)).count()
     }
 
     pub(crate) fn on_connected(
