@@ -87,6 +87,10 @@ impl Story {
                 );
                 return self.trouble(events, url, line.clone(), &line);
             }
+            Alert::AlreadyAdded { .. } => {
+                let line = "not added: the same torrent is here already";
+                return self.warn(events, "already_added", line);
+            }
             Alert::Connected { .. }
             | Alert::DialFailed { .. }
             | Alert::PieceDone { .. }
@@ -236,6 +240,7 @@ fn line(alert: &Alert) -> Option<String> {
         Alert::Flowing { seconds, .. } => format!("it flows again, after {seconds} s"),
         // Told louder, or by whom it ends.
         Alert::Interest { .. }
+        | Alert::AlreadyAdded { .. }
         | Alert::PieceFailed { .. }
         | Alert::PeerBanned { .. }
         | Alert::MetadataFailed { .. }
@@ -310,6 +315,7 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
         ),
         Alert::Flowing { seconds, .. } => ("flowing", json!({ "seconds": seconds })),
         Alert::DialFailed { .. }
+        | Alert::AlreadyAdded { .. }
         | Alert::Interest { .. }
         | Alert::Listens { .. }
         | Alert::PieceFailed { .. }

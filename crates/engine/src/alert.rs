@@ -29,6 +29,11 @@ pub enum Alert {
         peer: PeerAddr,
         reason: CloseReason,
     },
+    /// The torrent was not added: the other one has the same info hash.
+    AlreadyAdded {
+        torrent: TorrentKey,
+        first: TorrentKey,
+    },
     /// A piece is verified and written.
     PieceDone {
         torrent: TorrentKey,
@@ -147,6 +152,7 @@ impl Alert {
             Self::Connected { torrent, .. }
             | Self::Disconnected { torrent, .. }
             | Self::DialFailed { torrent, .. }
+            | Self::AlreadyAdded { torrent, .. }
             | Self::PieceDone { torrent, .. }
             | Self::PieceFailed { torrent, .. }
             | Self::PeerBanned { torrent, .. }

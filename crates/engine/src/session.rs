@@ -10,6 +10,7 @@ use dunlin_metainfo::{BLOCK_LEN, InfoHash};
 use dunlin_proto::rng::Rng;
 use dunlin_proto::time::Instant;
 
+use crate::alert::Alert;
 use crate::command::{AddTorrent, Command};
 use crate::config::Config;
 use crate::event::{Action, Event, PeerKey, PeerSource, TorrentKey};
@@ -302,7 +303,10 @@ impl Session {
                 params,
             } => {
                 let hash = params.info_hash;
-                let magnet = Torrent::magnet(key, *params, shared, now);
+                if self.is_refused(key, hash) {
+                    return Some(key);
+                }
+                let magnet = Torrent::magnet(key, *params, &mut self.shared, now);
                 self.start(now, hash, key, magnet)
             }
             Command::Remove { torrent: key } => {
@@ -374,10 +378,24 @@ impl Session {
             Some(_) => None,
             None => {
                 let hash = params.info_hash;
-                let torrent = Torrent::new(key, params, shared, now);
+                if self.is_refused(key, hash) {
+                    return Some(key);
+                }
+                let torrent = Torrent::new(key, params, &mut self.shared, now);
                 self.start(now, hash, key, torrent)
             }
         }
+    }
+
+    /// Two torrents of one info hash would fight for the same peers and files: the first one stays.
+    fn is_refused(&mut self, torrent: TorrentKey, hash: InfoHash) -> bool {
+        let Some(&first) = self.by_info_hash.get(&hash) else {
+            return false;
+        };
+        self.shared.alert(Alert::AlreadyAdded { torrent, first });
+        let gone = Action::TorrentGone { torrent };
+        self.shared.actions.push_back(gone);
+        true
     }
 
     fn start(

@@ -163,6 +163,10 @@ impl Handle {
         self.peer_id
     }
 
+    /// An info hash is added once: of another torrent that has it [`Alert::AlreadyAdded`] tells,
+    /// and the new key stands for nothing.
+    ///
+    /// [`Alert::AlreadyAdded`]: dunlin_engine::Alert::AlreadyAdded
     pub fn add(&self, request: AddRequest) -> TorrentKey {
         let key = self.new_key();
         self.promote(key, request);
@@ -170,7 +174,7 @@ impl Handle {
     }
 
     /// Looks for the info dictionary of a torrent; when it is here a [`Notice::Metadata`] says so.
-    /// Then [`Handle::promote`] makes a torrent of it.
+    /// Then [`Handle::promote`] makes a torrent of it. As for [`Handle::add`], once.
     pub fn add_magnet(&self, request: MagnetRequest) -> TorrentKey {
         let torrent = self.new_key();
         let MagnetRequest {

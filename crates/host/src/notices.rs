@@ -99,7 +99,8 @@ fn matters(notice: &Notice) -> bool {
         Notice::Alert { alert, .. } => alert,
     };
     match alert {
-        Alert::PeerCompleted { .. }
+        Alert::AlreadyAdded { .. }
+        | Alert::PeerCompleted { .. }
         | Alert::FileCompleted { .. }
         | Alert::Complete { .. }
         | Alert::DiskFailed { .. } => true,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin_metainfo::Bitfield;
+use dunlin_metainfo::{Bitfield, InfoHash};
 use dunlin_proto::peer::extension::ExtendedHandshake;
 use dunlin_proto::peer::ut_metadata::{self, METADATA_LEN_MAX, METADATA_PIECE_LEN};
 use dunlin_proto::peer::{Message, MetadataMessage, PexMessage, Request, Reserved, ut_pex};
@@ -13,7 +13,7 @@ use super::rig::{BLOCK, MAGNET, Rig, TORRENT, addr};
 use crate::alert::Alert;
 use crate::command::Command;
 use crate::config::{Config, RateLimits};
-use crate::event::{Action, Direction, Event, PeerKey};
+use crate::event::{Action, Direction, Event, PeerKey, TorrentKey};
 use crate::extensions::UT_METADATA;
 use crate::resume::Resume;
 use crate::snapshot::TorrentState;
@@ -472,9 +472,50 @@ fn a_magnet_announces_as_a_leech_and_says_when_it_stops() {
     assert_eq!(asked(&mut rig, peer), [0; 0]);
 }
 
+#[test]
+fn what_is_here_already_is_not_added_again() {
+    let (mut rig, info) = (rig(), info());
+    let told = |rig: &mut Rig, torrent| {
+        let gone = rig.take(|action| match action {
+            Action::TorrentGone { torrent } => Some(*torrent),
+            _ => None,
+        });
+        let alerts = std::mem::take(&mut rig.alerts);
+        let is_told = alerts.iter().any(|alert| {
+            matches!(alert, Alert::AlreadyAdded { torrent: new, first } if *new == torrent && *first == MAGNET)
+        });
+        is_told && gone == [torrent]
+    };
+    // The same magnet, a torrent of the same hash, and both again when the metadata is here.
+    for round in 0..2 {
+        let (link, file) = (TorrentKey(10 + round), TorrentKey(20 + round));
+        rig.add_magnet(link, &info);
+        assert!(told(&mut rig, link));
+        rig.add_with(file, Resume::empty(PIECES), |params| {
+            params.info_hash = InfoHash::of(&info);
+        });
+        assert!(told(&mut rig, file));
+        rig.torrent = MAGNET;
+        if round == 0 {
+            rig.promote(&info, Resume::empty(PIECES));
+        }
+    }
+    let first = rig.session.torrent_by_info_hash(&InfoHash::of(&info));
+    assert_eq!(first, Some(MAGNET), "the first one goes on");
+    let peer = source(&mut rig, 1, Some(info.len()));
+    rig.hear(peer, Message::HaveAll);
+    rig.hear(peer, Message::Unchoke);
+    assert!(!rig.requested(peer).is_empty());
+    rig.tell(Event::Command(Command::Remove { torrent: MAGNET }));
+    rig.wait(Duration::from_secs(5));
+    rig.alerts.clear();
+    rig.add_magnet(TorrentKey(30), &info);
+    assert!(rig.alerts.is_empty(), "there is room again");
+}
+
 fn magnet_with(trackers: &[Vec<String>]) -> Rig {
     let params = crate::command::AddMagnet {
-        info_hash: dunlin_metainfo::InfoHash::of(&info()),
+        info_hash: InfoHash::of(&info()),
         trackers: trackers.to_vec(),
         peers: std::collections::BTreeSet::new(),
         limits: RateLimits::default(),

@@ -98,18 +98,26 @@ impl Rig {
         rig.tell(Event::Command(Command::Remove { torrent: TORRENT }));
         rig.wait(Duration::from_secs(3));
         rig.torrent = MAGNET;
+        rig.add_magnet_with(MAGNET, info, trackers);
+        rig.actions.clear();
+        rig
+    }
+
+    pub(super) fn add_magnet(&mut self, torrent: TorrentKey, info: &[u8]) {
+        self.add_magnet_with(torrent, info, Vec::new());
+    }
+
+    fn add_magnet_with(&mut self, torrent: TorrentKey, info: &[u8], trackers: Vec<Vec<String>>) {
         let params = AddMagnet {
             info_hash: InfoHash::of(info),
             trackers,
             peers: BTreeSet::new(),
             limits: RateLimits::default(),
         };
-        rig.tell(Event::Command(Command::AddMagnet {
-            torrent: MAGNET,
+        self.tell(Event::Command(Command::AddMagnet {
+            torrent,
             params: Box::new(params),
         }));
-        rig.actions.clear();
-        rig
     }
 
     /// The host finds that the metadata of the magnet is that of the rig's torrent.

@@ -505,6 +505,7 @@ impl World {
                 }
             }
             Alert::Connected { .. }
+            | Alert::AlreadyAdded { .. }
             | Alert::Interest { .. }
             | Alert::Listens { .. }
             | Alert::DialFailed { .. }
