@@ -208,12 +208,14 @@ pub struct Show {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub way: Way,
 }
 
 /// Check data against a .torrent file
 #[derive(Args, Debug)]
 pub struct Verify {
-    /// The .torrent file, or - for stdin
+    /// The .torrent file, an http(s) URL of one, or - for stdin
     pub torrent: String,
     /// The folder that holds the content, or the content itself [default: here]
     #[arg(value_name = "DIR|CONTENT")]
@@ -224,6 +226,8 @@ pub struct Verify {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub way: Way,
 }
 
 /// Print the magnet link of a torrent
@@ -231,6 +235,8 @@ pub struct Verify {
 pub struct Link {
     /// A .torrent file, an http(s) URL of one, or - for stdin
     pub source: String,
+    #[command(flatten)]
+    pub way: Way,
 }
 
 /// Run one peer of a swarm from a config file that all its peers share
@@ -316,6 +322,21 @@ pub struct Listen {
     pub listen: Option<String>,
 }
 
+/// Which part of this machine's network is used, by whatever asks somebody for something.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Swarm")]
+pub struct Way {
+    /// Use this network interface, or this address of one, and no other
+    #[arg(long, value_name = "NAME|ADDR")]
+    pub interface: Option<String>,
+    /// Use IPv4 alone
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// Use IPv6 alone
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+}
+
 /// What `get`, `seed` and `peer` share.
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Swarm")]
@@ -326,15 +347,8 @@ pub struct Swarm {
     /// Ask this tracker too; a,b is one tier
     #[arg(long = "tracker", value_name = "URL")]
     pub trackers: Vec<String>,
-    /// Use this network interface, or this address of one, and no other
-    #[arg(long, value_name = "NAME|ADDR")]
-    pub interface: Option<String>,
-    /// Use IPv4 alone
-    #[arg(short = '4', long, conflicts_with = "ipv6")]
-    pub ipv4: bool,
-    /// Use IPv6 alone
-    #[arg(short = '6', long)]
-    pub ipv6: bool,
+    #[command(flatten)]
+    pub way: Way,
     /// Download limit [default: unlimited]
     #[arg(long, value_name = "RATE")]
     pub down: Option<String>,
@@ -427,14 +441,20 @@ impl Listen {
     }
 }
 
+impl Way {
+    pub fn add_to(&self, config: &mut Config) -> Result<(), Failure> {
+        config.add_flag("swarm.interface", self.interface.clone())?;
+        let family = [(self.ipv4, "ipv4"), (self.ipv6, "ipv6")];
+        let family = family.into_iter().find(|(is_given, _)| *is_given);
+        config.add_flag("swarm.family", family.map(|(_, word)| word.to_owned()))
+    }
+}
+
 impl Swarm {
     pub fn add_to(&self, config: &mut Config) -> Result<(), Failure> {
         config.add_flag("swarm.peers", self.peers.iter().cloned())?;
         config.add_flag("swarm.trackers", self.trackers.iter().cloned())?;
-        config.add_flag("swarm.interface", self.interface.clone())?;
-        let family = [(self.ipv4, "ipv4"), (self.ipv6, "ipv6")];
-        let family = family.into_iter().find(|(is_given, _)| *is_given);
-        config.add_flag("swarm.family", family.map(|(_, word)| word.to_owned()))?;
+        self.way.add_to(config)?;
         config.add_flag("limits.down", self.down.clone())?;
         config.add_flag("limits.up", self.up.clone())?;
         config.add_flag("limits.max_peers", self.max_peers.clone())?;

@@ -1,8 +1,8 @@
 //! How others get what we share: the line for them to type, the link for other clients.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use dunlin_host::Listen;
+use dunlin_host::{Families, Interface, Listen, Network};
 use dunlin_metainfo::{Magnet, Torrent};
 use serde_json::json;
 
@@ -101,15 +101,26 @@ pub fn host_of(addr: SocketAddr) -> String {
     SocketAddr::new(addr.ip().to_canonical(), addr.port()).to_string()
 }
 
-/// The address of this machine that others are told, and what may be wrong with it.
-pub fn own_address(listen: Listen) -> (IpAddr, Option<&'static str>) {
-    match listen {
-        Listen::Exact(addr) if !addr.ip().is_unspecified() => (addr.ip(), None),
-        Listen::Exact(_) | Listen::Port(_) | Listen::Auto(_) => match routed().or_else(private) {
-            Some(ip) => (ip, None),
-            None => (IpAddr::V4(Ipv4Addr::LOCALHOST), Some(ALONE)),
-        },
+/// The address of this machine that others are told, and what may be wrong with it. It is one of
+/// the part of the network that is used.
+pub fn own_address(listen: Listen, network: &Network) -> (IpAddr, Option<&'static str>) {
+    if let Listen::Exact(addr) = listen
+        && !addr.ip().is_unspecified()
+    {
+        return (addr.ip(), None);
     }
+    let found = match &network.interface {
+        Some(Interface::Addr(ip)) => Some(*ip),
+        Some(Interface::Name(name)) => private(Some(name), network.families),
+        None => routed()
+            .filter(|_| network.families != Families::V6)
+            .or_else(|| private(None, network.families)),
+    };
+    let loopback = match network.families {
+        Families::Both | Families::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Families::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    found.map_or((loopback, Some(ALONE)), |ip| (ip, None))
 }
 
 const ALONE: &str = "this machine has no network address: only programs on it can get this";
@@ -123,10 +134,21 @@ fn routed() -> Option<IpAddr> {
     (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
 }
 
-/// The first address of an interface, for a network without a way out.
-fn private() -> Option<IpAddr> {
+/// The first address of an interface, of the named one or of any.
+fn private(name: Option<&str>, families: Families) -> Option<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().ok()?;
-    let ips: Vec<IpAddr> = interfaces.iter().map(if_addrs::Interface::ip).collect();
+    let is_open = |ip: &IpAddr| match families {
+        Families::Both => true,
+        Families::V4 => ip.is_ipv4(),
+        Families::V6 => ip.is_ipv6(),
+    };
+    let of_name = interfaces
+        .iter()
+        .filter(|interface| name.is_none_or(|name| interface.name == name));
+    let ips: Vec<IpAddr> = of_name
+        .map(if_addrs::Interface::ip)
+        .filter(is_open)
+        .collect();
     best(&ips)
 }
 
@@ -166,8 +188,26 @@ mod tests {
 
     #[test]
     fn an_address_that_was_chosen_is_told() {
-        let (ip, note) = own_address(Listen::Exact("127.0.0.1:0".parse().unwrap()));
+        let (ip, note) = own_address(
+            Listen::Exact("127.0.0.1:0".parse().unwrap()),
+            &Network::default(),
+        );
         assert_eq!((ip.to_string().as_str(), note), ("127.0.0.1", None));
+        let told = |interface: Option<&str>, families| {
+            let interface = interface.map(Interface::from);
+            let network = Network {
+                families,
+                interface,
+            };
+            own_address(Listen::Auto(6881), &network)
+        };
+        let (ip, note) = told(Some("10.9.8.7"), Families::Both);
+        assert_eq!((ip.to_string().as_str(), note), ("10.9.8.7", None));
+        for (families, alone) in [(Families::V4, "127.0.0.1"), (Families::V6, "::1")] {
+            let (ip, note) = told(Some("lo"), families);
+            assert_eq!((ip.to_string().as_str(), note), (alone, Some(ALONE)));
+            assert_eq!(told(None, families).0.is_ipv6(), families == Families::V6);
+        }
         assert_eq!(
             host_of("[::ffff:10.0.0.5]:1".parse().unwrap()),
             "10.0.0.5:1"

@@ -79,7 +79,8 @@ pub fn listen(config: &Config) -> Listen {
     }
 }
 
-fn network(config: &Config) -> Network {
+/// What of this machine's network is used.
+pub fn network(config: &Config) -> Network {
     let interface = config.text("swarm.interface");
     Network {
         families: match config.text("swarm.family") {

@@ -38,8 +38,8 @@ pub fn is_info_hash(text: &str) -> bool {
 }
 
 /// Reads and checks the torrent that `source` names. A link is not enough.
-pub fn load(source: &str) -> Result<Torrent, Failure> {
-    match find(source, None, &Network::default())? {
+pub fn load(source: &str, network: &Network) -> Result<Torrent, Failure> {
+    match find(source, None, network)? {
         Found::Torrent(torrent) => Ok(*torrent),
         Found::V2Only(_) => Err(v2_only(source)),
         Found::Link(_) => Err(Failure::usage(format!(
@@ -250,6 +250,9 @@ mod tests {
         assert_eq!(code("HTTP://127.0.0.1:1/x.torrent"), Code::NotFound);
         assert_eq!(code("http://"), Code::Usage);
         assert_eq!(code("/dev/zero"), Code::BadInput);
-        assert_eq!(load(&"0".repeat(40)).unwrap_err().code, Code::Usage);
+        assert_eq!(
+            load(&"0".repeat(40), &Network::default()).unwrap_err().code,
+            Code::Usage
+        );
     }
 }

@@ -122,6 +122,7 @@ impl Paths {
         let of_name = |ip: &IpAddr| addrs.iter().any(|(of, own)| of == name && own == ip);
         if !addrs.iter().any(|(of, _)| of == name) {
             let mut known: Vec<&str> = addrs.iter().map(|(of, _)| of.as_str()).collect();
+            known.sort_unstable();
             known.dedup();
             return Err(NetworkError::NoInterface {
                 name: name.to_owned(),

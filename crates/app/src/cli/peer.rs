@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dunlin_host::Listen;
 use dunlin_host::storage::PrepareMode;
+use dunlin_host::{Listen, Network};
 use dunlin_metainfo::create::Details;
 use dunlin_metainfo::{Magnet, Torrent};
 
@@ -181,7 +181,7 @@ impl Job {
 
     fn load(&self, path: &Path) -> Result<Torrent, Failure> {
         let shown = path.to_string_lossy();
-        let torrent = source::load(&shown)?;
+        let torrent = source::load(&shown, &Network::default())?;
         let actual = u64::from(torrent.layout.piece_length());
         match self.piece_length {
             Some(asked) if asked != actual => Err(Failure::new(

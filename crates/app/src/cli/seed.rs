@@ -20,10 +20,11 @@ pub fn run(args: &Seed, context: Context) -> Result<(), Failure> {
 fn seed(args: &Seed, mut context: Context, events: &Events) -> Result<(), Failure> {
     args.add_to(&mut context.config)?;
     context.start_logs_here(context.config.get("swarm.port", options::port))?;
-    let torrent = source::load(&args.torrent)?;
+    let settings = Settings::new(&context.config)?;
+    let torrent = source::load(&args.torrent, &settings.network)?;
     let dir = content::folder_of(&torrent, args.content.as_deref())?;
     let plan = Plan {
-        settings: Settings::new(&context.config)?,
+        settings,
         listen: settings::listen(&context.config),
         own: None,
         goal: SeedGoal::Forever,

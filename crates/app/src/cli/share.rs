@@ -4,13 +4,13 @@
 //! Nothing is written: the .torrent lives in memory, and the same path gives the same torrent the
 //! next time, so that a download that was interrupted continues.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin_host::Listen;
 use dunlin_host::storage::PrepareMode;
+use dunlin_host::{Families, Listen};
 use dunlin_metainfo::create::Details;
 use dunlin_tracker::{Config, Limits, Server};
 
@@ -60,7 +60,7 @@ fn share(args: &Share, mut context: Context, events: &Events) -> Result<(), Fail
         true => Some(start_tracker(&context.config)?),
         false => None,
     };
-    let (ip, note) = own_address(listen);
+    let (ip, note) = own_address(listen, &settings.network);
     let ip = match &tracker {
         Some(tracker) if !tracker.http_addr().ip().is_unspecified() => tracker.http_addr().ip(),
         Some(_) | None => ip,
@@ -132,7 +132,11 @@ fn check_free(listen: Listen) -> Result<(), Failure> {
 
 /// HTTP and UDP on the same port: the one that was named, or the first free one.
 fn start_tracker(config: &crate::config::Config) -> Result<Server, Failure> {
-    let wish: SocketAddr = config.get("tracker.http", options::address);
+    let mut wish: SocketAddr = config.get("tracker.http", options::address);
+    let is_v6 = settings::network(config).families == Families::V6;
+    if is_v6 && config.given("tracker.http").is_none() {
+        wish.set_ip(Ipv6Addr::UNSPECIFIED.into());
+    }
     let at = |addr| {
         cli::tracker::start(Config {
             http: addr,

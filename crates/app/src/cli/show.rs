@@ -6,7 +6,6 @@
 mod facts;
 mod page;
 
-use dunlin_host::Network;
 use dunlin_metainfo::TorrentFile;
 use serde_json::{Value, json};
 
@@ -14,11 +13,13 @@ use crate::args::Show;
 use crate::clean::clean_json;
 use crate::failure::Failure;
 use crate::source::{self, Found};
-use crate::{Context, screen};
+use crate::{Context, screen, settings};
 use facts::Facts;
 
-pub fn run(args: &Show, _context: &Context) -> Result<(), Failure> {
-    let facts = match source::find(&args.source, None, &Network::default())? {
+pub fn run(args: &Show, mut context: Context) -> Result<(), Failure> {
+    args.way.add_to(&mut context.config)?;
+    let network = settings::network(&context.config);
+    let facts = match source::find(&args.source, None, &network)? {
         Found::Torrent(torrent) => Facts::from(*torrent),
         Found::V2Only(torrent) => Facts::from(*torrent),
         Found::Link(_) if source::is_info_hash(&args.source) => {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use dunlin_host::Listen;
+use dunlin_host::{Listen, Network};
 use dunlin_tracker::{Config, Error, Protocol, Server};
 use serde_json::json;
 
@@ -58,7 +58,7 @@ fn urls(scheme: &str, addr: SocketAddr) -> String {
         return url(addr.ip());
     }
     let here = url(Ipv4Addr::LOCALHOST.into());
-    match own_address(Listen::Exact(addr)) {
+    match own_address(Listen::Exact(addr), &Network::default()) {
         (ip, None) => format!("{}, on this machine {here} too", url(ip)),
         (_, Some(_)) => here,
     }

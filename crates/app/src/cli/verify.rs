@@ -10,15 +10,16 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::quantity::show_bytes;
 use crate::signals::Interrupt;
-use crate::{Context, content, data, screen, source};
+use crate::{Context, content, data, screen, settings, source};
 
-pub fn run(args: &Verify, context: &Context) -> Result<(), Failure> {
+pub fn run(args: &Verify, mut context: Context) -> Result<(), Failure> {
     if args.threads == Some(0) {
         return Err(Failure::usage(
             "--threads 0 would never end; write 1 or more",
         ));
     }
-    let torrent = source::load(&args.torrent)?;
+    args.way.add_to(&mut context.config)?;
+    let torrent = source::load(&args.torrent, &settings::network(&context.config))?;
     let dir = content::folder_of(&torrent, args.content.as_deref())?;
     let interrupt = Interrupt::install()?;
     let mut progress = Progress::new(context.global.quiet);
