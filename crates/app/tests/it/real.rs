@@ -198,7 +198,9 @@ impl Outcome {
                 write!(row, "| {last:.1} s | {:.2} ", last / bound).unwrap();
                 let simulated = std::env::var(format!("DUNLIN_SIMULATED_{}", self.leeches));
                 match simulated.map(|text| text.parse::<f64>()) {
-                    Ok(Ok(simulated)) => write!(row, "| {:.2} ", last / simulated).unwrap(),
+                    Ok(Ok(simulated)) if self.kind == Kind::Dunlin => {
+                        write!(row, "| {:.2} ", last / simulated).unwrap()
+                    }
                     _ => row.push_str("| "),
                 }
                 write!(row, "| {:.1} s, {:.1} s ", at(0.0), at(0.5)).unwrap();
