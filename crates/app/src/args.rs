@@ -376,6 +376,9 @@ pub struct Swarm {
     /// Whom a seed prefers: round-robin or fastest-upload [default: round-robin]
     #[arg(long, value_name = "WORD")]
     pub seed_strategy: Option<String>,
+    /// Super-seed: off, auto (whoever brings the first copy, until that is out) or on
+    #[arg(long, value_name = "WORD")]
+    pub super_seed: Option<String>,
     /// One event a line on stdout
     #[arg(long)]
     pub json_lines: bool,
@@ -473,6 +476,7 @@ impl Swarm {
         )?;
         config.add_flag("choking.leech_strategy", self.leech_strategy.clone())?;
         config.add_flag("choking.seed_strategy", self.seed_strategy.clone())?;
+        config.add_flag("choking.super_seed", self.super_seed.clone())?;
         if self.no_pex {
             config.add_flag("swarm.pex", ["false".to_owned()])?;
         }

@@ -160,6 +160,13 @@ pub const OPTIONS: &[Spec] = &[
         "whom a seed prefers: round-robin or fastest-upload",
     ),
     one(
+        "choking.super_seed",
+        "--super-seed",
+        "off",
+        |t| word(t, &["off", "auto", "on"]),
+        "each piece to one peer first (BEP 16): off, auto (whoever brings the first copy, until that is out) or on (every seed, until then)",
+    ),
+    one(
         "pieces.order",
         "--order",
         "rarest-first",

@@ -1,6 +1,6 @@
 //! Options of a swarm, in the types of the engine.
 
-use dunlin_engine::config::{LeechStrategy, PieceOrder, RateLimits, SeedStrategy};
+use dunlin_engine::config::{LeechStrategy, PieceOrder, RateLimits, SeedStrategy, SuperSeeding};
 use dunlin_host::{Families, Interface, Listen, Network};
 
 use crate::config::Config;
@@ -41,6 +41,11 @@ impl Settings {
             seed_strategy: match config.text("choking.seed_strategy") {
                 "fastest-upload" => SeedStrategy::FastestUpload,
                 _ => SeedStrategy::RoundRobin,
+            },
+            super_seeding: match config.text("choking.super_seed") {
+                "auto" => SuperSeeding::Auto,
+                "on" => SuperSeeding::On,
+                _ => SuperSeeding::Off,
             },
             max_peers: config.get("limits.max_peers", options::count),
             pex: config.get("swarm.pex", options::switch),
@@ -120,6 +125,7 @@ mod tests {
             ("choking.unchoking_interval", "2s"),
             ("choking.optimistic_unchoking_interval", "6s"),
             ("choking.seed_strategy", "fastest-upload"),
+            ("choking.super_seed", "auto"),
             ("limits.max_peers", "9"),
             ("swarm.pex", "off"),
             ("pieces.order", "sequential"),
@@ -150,6 +156,7 @@ mod tests {
         assert_eq!(engine.unchoking_interval.as_secs(), 2);
         assert_eq!(engine.optimistic_interval.as_secs(), 6);
         assert_eq!(engine.seed_strategy, SeedStrategy::FastestUpload);
+        assert_eq!(engine.super_seeding, SuperSeeding::Auto);
         assert_eq!(engine.max_peers, 9);
         assert!(!engine.pex);
         assert_eq!(order, PieceOrder::Sequential);

@@ -102,6 +102,7 @@ impl Story {
             | Alert::Choke { .. }
             | Alert::Listens { .. }
             | Alert::PeerCompleted { .. }
+            | Alert::SuperSeeding { .. }
             | Alert::FileCompleted { .. }
             | Alert::Complete { .. }
             | Alert::DiskFailed { .. }
@@ -236,6 +237,12 @@ fn line(alert: &Alert) -> Option<String> {
         }
         Alert::Listens { peer, at, .. } => format!("{peer} listens on {at}"),
         Alert::PeerCompleted { peer, .. } => format!("{peer} has everything"),
+        Alert::SuperSeeding { on: true, .. } => {
+            "super-seeding: each piece goes to one peer first".to_owned()
+        }
+        Alert::SuperSeeding { on: false, .. } => {
+            "super-seeding is over: everybody is told of every piece".to_owned()
+        }
         Alert::Stalled { stall, seconds, .. } => format!("stalled for {seconds} s: {stall}"),
         Alert::Flowing { seconds, .. } => format!("it flows again, after {seconds} s"),
         // Told louder, or by whom it ends.
@@ -316,6 +323,7 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
         Alert::Flowing { seconds, .. } => ("flowing", json!({ "seconds": seconds })),
         Alert::DialFailed { .. }
         | Alert::AlreadyAdded { .. }
+        | Alert::SuperSeeding { .. }
         | Alert::Interest { .. }
         | Alert::Listens { .. }
         | Alert::PieceFailed { .. }

@@ -109,6 +109,11 @@ pub enum Alert {
         torrent: TorrentKey,
         summary: Box<Summary>,
     },
+    /// We reveal our pieces one after another (BEP 16), or no longer.
+    SuperSeeding {
+        torrent: TorrentKey,
+        on: bool,
+    },
     Announced {
         torrent: TorrentKey,
         url: String,
@@ -165,6 +170,7 @@ impl Alert {
             | Self::PeerCompleted { torrent, .. }
             | Self::FileCompleted { torrent, .. }
             | Self::Complete { torrent, .. }
+            | Self::SuperSeeding { torrent, .. }
             | Self::Announced { torrent, .. }
             | Self::AnnounceFailed { torrent, .. }
             | Self::TrackerWarning { torrent, .. }

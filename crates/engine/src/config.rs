@@ -18,6 +18,7 @@ pub struct Config {
     pub optimistic_interval: Duration,
     pub leech_strategy: LeechStrategy,
     pub seed_strategy: SeedStrategy,
+    pub super_seeding: SuperSeeding,
     /// Unchoked peers over all torrents.
     pub upload_slots_max: usize,
     /// Connections a torrent.
@@ -83,6 +84,7 @@ impl Default for Config {
             optimistic_interval: Duration::from_secs(30),
             leech_strategy: LeechStrategy::TitForTat,
             seed_strategy: SeedStrategy::RoundRobin,
+            super_seeding: SuperSeeding::Off,
             upload_slots_max: 1000,
             max_peers: 80,
             max_peers_per_address: 4,
@@ -142,4 +144,15 @@ pub enum SeedStrategy {
     RoundRobin,
     /// Those who take fastest.
     FastestUpload,
+}
+
+/// Whether a seed reveals its pieces one after another (BEP 16).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SuperSeeding {
+    #[default]
+    Off,
+    /// Whoever brings the first copy does, until that is out.
+    Auto,
+    /// Every seed does, until a full copy is out.
+    On,
 }

@@ -28,6 +28,7 @@ pub mod shard;
 pub mod snapshot;
 pub mod stats;
 pub mod stream;
+pub mod superseed;
 pub mod torrent;
 pub mod verify;
 

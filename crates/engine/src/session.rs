@@ -508,6 +508,12 @@ mod stalls;
 #[cfg(test)]
 #[expect(
     clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one action among many"
+)]
+mod superseeding;
+#[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
     reason = "a test looks for one message among many"
 )]
 mod tests;

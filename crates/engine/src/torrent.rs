@@ -3,7 +3,8 @@
 //! This file holds the state, the clockwork and the end of a torrent's life. Peers that come and go
 //! are in `torrent/connections.rs`, what they say in `messages.rs`, blocks that come in
 //! `download.rs`, choking and blocks that go out in `upload.rs`, extensions (BEP 10) in
-//! `extensions.rs`, fetching the info dictionary in `magnet.rs`, and what all of it adds up to in `completion.rs`.
+//! `extensions.rs`, fetching the info dictionary in `magnet.rs`, super-seeding in `superseeding.rs`,
+//! and what all of it adds up to in `completion.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -43,11 +44,13 @@ mod messages;
 mod pex;
 mod stall;
 mod start;
+mod superseeding;
 mod upload;
 
 pub(crate) use magnet::unknown_layout;
 
 use magnet::Magnet;
+use superseeding::SuperSeeding;
 
 /// A removed torrent waits this long for its `stopped` announce and its last disk jobs.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -95,6 +98,8 @@ pub struct Torrent {
     magnet: Option<Box<Magnet>>,
     state: TorrentState,
     seed_when_complete: bool,
+    /// While some peer does not know everything that we have (BEP 16).
+    super_seed: Option<Box<SuperSeeding>>,
 
     picker: Picker,
     verify: Verify,
@@ -262,6 +267,7 @@ impl Torrent {
             self.announcer.want_peers(now);
         }
         self.tell_of_peers(shared, now);
+        self.reveal_to_all(shared, now);
         self.replace_least_useful(shared, now);
         self.dial(shared, now);
         self.request_all(shared, now);
@@ -353,6 +359,7 @@ impl Torrent {
         let url = std::mem::take(&mut self.announcing);
         match result {
             Ok(response) => {
+                self.on_seeds_counted(shared, response.complete);
                 let interval = Duration::from_secs(u64::from(response.interval_s));
                 let min = response
                     .min_interval_s
@@ -531,6 +538,9 @@ impl Torrent {
         self.picker.check_invariants();
         if let Some(magnet) = &self.magnet {
             magnet.check_invariants();
+        }
+        if let Some(seeding) = &self.super_seed {
+            seeding.check_invariants();
         }
         for (key, peer) in &self.peers {
             assert!(

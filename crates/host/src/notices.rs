@@ -116,6 +116,7 @@ fn matters(notice: &Notice) -> bool {
         | Alert::Choke { .. }
         | Alert::Interest { .. }
         | Alert::Listens { .. }
+        | Alert::SuperSeeding { .. }
         | Alert::Announced { .. }
         | Alert::AnnounceFailed { .. }
         | Alert::TrackerWarning { .. }

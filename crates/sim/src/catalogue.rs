@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dunlin_engine::config::{Config, PieceOrder};
+use dunlin_engine::config::{Config, PieceOrder, SuperSeeding};
 use dunlin_engine::event::DiskErrorKind;
 use dunlin_proto::rng::Rng;
 
@@ -122,6 +122,16 @@ pub const ALL: &[Scenario] = &[
         about: "the same with more leeches",
         peers: 30,
         build: real,
+        ..PLAIN
+    },
+    Scenario {
+        name: "super-seed",
+        about: "flash-crowd with a seed that tells each piece to one peer first (BEP 16)",
+        peers: 100,
+        build: |peers, seed| {
+            Swarm::new(seed, &Content::new(1024, MIB), peers)
+                .config(|config| config.super_seeding = SuperSeeding::Auto)
+        },
         ..PLAIN
     },
     Scenario {

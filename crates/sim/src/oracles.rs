@@ -25,10 +25,11 @@ pub enum Oracle {
     KeysAreAlive,
     PeerExchangeIsPolite,
     EveryStallHasACause,
+    ToldBeforeServed,
 }
 
 impl Oracle {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoBadPieceAccepted,
         Self::OnlyTruthOnDiskIsClaimed,
         Self::EverybodyFinishes,
@@ -41,6 +42,7 @@ impl Oracle {
         Self::KeysAreAlive,
         Self::PeerExchangeIsPolite,
         Self::EveryStallHasACause,
+        Self::ToldBeforeServed,
     ];
 
     pub fn name(self) -> &'static str {
@@ -57,6 +59,7 @@ impl Oracle {
             Self::KeysAreAlive => "keys_are_alive",
             Self::PeerExchangeIsPolite => "peer_exchange_is_polite",
             Self::EveryStallHasACause => "every_stall_has_a_cause",
+            Self::ToldBeforeServed => "told_before_served",
         }
     }
 }
@@ -85,6 +88,7 @@ impl Oracle {
             Self::EveryStallHasACause => {
                 "sessions give one cause for each second in which the wire brought them nothing"
             }
+            Self::ToldBeforeServed => "a seed serves no piece that it did not tell that peer of",
         }
     }
 }
@@ -139,6 +143,10 @@ pub struct Watch {
     pub runs_serving: Vec<Run>,
     /// When the owner last told the peer of others.
     pub last_pex: Option<Instant>,
+    /// The owner said that it has everything.
+    told_all: bool,
+    /// What the owner said piece by piece to this peer alone, or in a bitfield.
+    told: Option<Bitfield>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -161,6 +169,8 @@ impl Watch {
             serving: 0,
             runs_serving: Vec::new(),
             last_pex: None,
+            told_all: false,
+            told: None,
         }
     }
 
@@ -283,18 +293,24 @@ impl Watch {
         match message {
             Message::Choke if !self.fast => self.asked.clear(),
             Message::RejectRequest(request) => self.answer(*request, layout),
+            Message::HaveAll => self.told_all = true,
+            Message::Bitfield(bytes) => {
+                self.told = Bitfield::from_wire(bytes, self.peer_has.len());
+            }
+            Message::Have { piece } if *piece < self.peer_has.len() => {
+                let none = || Bitfield::new(self.peer_has.len());
+                self.told.get_or_insert_with(none).set(*piece);
+            }
             Message::KeepAlive
             | Message::Choke
             | Message::Unchoke
             | Message::Interested
             | Message::NotInterested
             | Message::Have { .. }
-            | Message::Bitfield(_)
             | Message::Request(_)
             | Message::Cancel(_)
             | Message::Port(_)
             | Message::SuggestPiece { .. }
-            | Message::HaveAll
             | Message::HaveNone
             | Message::AllowedFast { .. }
             | Message::Extended { .. } => {}
@@ -308,6 +324,12 @@ impl Watch {
             all &= self.take_asked(run.piece().get(), block);
         }
         all
+    }
+
+    /// Whether the owner, a seed from the start, ever told the peer that it has the piece.
+    pub fn was_told(&self, piece: u32) -> bool {
+        let told = self.told.as_ref();
+        self.told_all || told.is_some_and(|told| told.get(piece))
     }
 
     /// What was to be served is waiting for an answer again.

@@ -13,7 +13,7 @@ use dunlin_proto::time::Instant;
 use super::Session;
 use crate::alert::Alert;
 use crate::command::{AddMagnet, AddTorrent, Command};
-use crate::config::{Config, PieceOrder, RateLimits};
+use crate::config::{Config, PieceOrder, RateLimits, SuperSeeding};
 use crate::event::{
     Action, Direction, DiskJob, DiskOp, DiskResult, Event, JobId, PeerAddr, PeerKey, TorrentKey,
 };
@@ -46,7 +46,14 @@ impl Rig {
         Self::with(pieces, config, Resume::empty(pieces), Vec::new())
     }
 
-    pub(super) fn seed(pieces: u32, config: Config) -> Self {
+    /// A seed that tells everybody everything.
+    pub(super) fn seed(pieces: u32, mut config: Config) -> Self {
+        config.super_seeding = SuperSeeding::Off;
+        Self::super_seed(pieces, config)
+    }
+
+    /// A seed that super-seeds as the configuration says.
+    pub(super) fn super_seed(pieces: u32, config: Config) -> Self {
         Self::with(pieces, config, full(pieces), Vec::new())
     }
 

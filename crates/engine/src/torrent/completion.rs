@@ -104,6 +104,7 @@ impl Torrent {
         self.complete_is_told = true;
         self.state = TorrentState::Seeding;
         self.peer_list.set_seeding(true);
+        self.begin_super_seeding(shared);
         if self.stats.downloaded > 0 && self.picker.have_bits().is_full() {
             self.announcer.completed(now);
         }

@@ -214,8 +214,11 @@ impl Torrent {
     }
 
     fn greet(&mut self, shared: &mut Shared, key: PeerKey, theirs: Reserved) {
+        let hides = self.meet_as_super_seed(key);
         let have = self.picker.have_bits();
         let message = match (theirs.fast(), have.count_ones()) {
+            (true, _) if hides => Some(Message::HaveNone),
+            (false, _) if hides => None,
             (true, 0) => Some(Message::HaveNone),
             (true, count) if count == have.len() => Some(Message::HaveAll),
             (false, 0) => None,
@@ -283,6 +286,7 @@ impl Torrent {
         } else {
             self.picker.on_peer_bits_gone(&peer.has);
         }
+        self.forget_revealed(key, &peer);
         if !peer.am_choking {
             shared.unchoked -= 1;
         }

@@ -36,7 +36,7 @@ impl Torrent {
     pub(super) fn introduce(&mut self, shared: &mut Shared, key: PeerKey) {
         let metadata_size = self.metadata_size();
         let pex = self.exchanges_peers(shared);
-        let upload_only = self.is_upload_only();
+        let upload_only = self.is_upload_only() && !self.hides_from(key);
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
@@ -129,8 +129,8 @@ impl Torrent {
 
     /// Tells everybody who does not know yet whether we want something.
     pub(super) fn tell_upload_only(&mut self, shared: &mut Shared) {
-        let upload_only = self.is_upload_only();
         for key in self.peers.keys().copied().collect::<Vec<_>>() {
+            let upload_only = self.is_upload_only() && !self.hides_from(key);
             let peer = self.peers.get(&key);
             if peer.is_some_and(|peer| peer.told_upload_only != upload_only) {
                 self.introduce(shared, key);

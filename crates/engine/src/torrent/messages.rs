@@ -151,9 +151,12 @@ impl Torrent {
         if self.picker.is_wanted(piece) {
             peer.interesting += 1;
         }
-        if peer.has.is_full() {
+        let peer_is_full = peer.has.is_full();
+        self.on_reported(key, piece);
+        if peer_is_full {
             self.on_completed(shared, now, key);
         }
+        self.reveal(shared, now, key);
         self.update_interest(shared, key, now);
         self.request_from(shared, key, now);
     }
@@ -169,10 +172,14 @@ impl Torrent {
         peer.has_is_known = true;
         let is_seed = bits.is_full();
         self.picker.on_peer_bits(&bits);
-        peer.has = bits;
+        self.on_all_reported(key, &bits);
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.has = bits;
+        }
         if is_seed {
             self.on_became_seed(shared, now, key);
         }
+        self.reveal(shared, now, key);
         self.offer_allowed_fast(shared, key);
         self.recount_interest(shared, key, now);
         self.request_from(shared, key, now);
@@ -199,9 +206,12 @@ impl Torrent {
                 }
             }
         }
-        if peer.has.is_full() {
+        let peer_is_full = peer.has.is_full();
+        self.on_all_reported(key, bits);
+        if peer_is_full {
             self.on_completed(shared, now, key);
         }
+        self.reveal(shared, now, key);
         self.update_interest(shared, key, now);
         self.request_from(shared, key, now);
     }
@@ -218,6 +228,7 @@ impl Torrent {
     }
 
     fn on_became_seed(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {
+        self.on_other_seed(shared);
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
@@ -345,7 +356,7 @@ impl Torrent {
 
     /// A newcomer with nothing to trade gets a few pieces although it is choked (BEP 6).
     fn offer_allowed_fast(&mut self, shared: &mut Shared, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(&key) else {
+        let Some(peer) = self.peers.get(&key) else {
             return;
         };
         let IpAddr::V4(ip) = peer.addr.socket_addr().ip() else {
@@ -359,7 +370,11 @@ impl Torrent {
             let Some(piece) = self.layout.piece(index) else {
                 continue;
             };
-            if self.picker.have(piece) && self.picker.copies(piece) >= ALLOWED_COPIES {
+            let is_known = self.is_told(key, piece) && self.picker.have(piece);
+            if is_known && self.picker.copies(piece) >= ALLOWED_COPIES {
+                let Some(peer) = self.peers.get_mut(&key) else {
+                    return;
+                };
                 peer.allowed_out.push((piece, 0));
                 let message = Message::AllowedFast { piece: index };
                 shared

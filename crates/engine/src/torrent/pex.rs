@@ -66,6 +66,7 @@ impl Torrent {
             let is_news = self.peer_list.add(addr, PeerSource::Pex(teller), now);
             if is_news && added.flags.contains(PexFlags::SEED) {
                 self.peer_list.on_seed(addr);
+                self.on_other_seed(shared);
             }
             has_news |= is_news;
         }

@@ -65,6 +65,7 @@ impl Torrent {
             info_hash: params.info_hash,
             state: TorrentState::Downloading,
             seed_when_complete: false,
+            super_seed: None,
             picker: Picker::new(Arc::clone(&layout), &resume.written, picker_config),
             verify: Verify::default(),
             choker,

@@ -164,6 +164,8 @@ impl Torrent {
             shared.unchoked += 1;
             peer.unchoked_at = Some(now);
             peer.uploaded_since_unchoke = 0;
+            // First what it may take: it asks as soon as it is unchoked.
+            self.reveal(shared, now, key);
             shared.actions.push_back(Action::Send {
                 peer: key,
                 message: Message::Unchoke,
@@ -222,10 +224,11 @@ impl Torrent {
         if !in_range {
             return Err(Violation::RequestRange);
         }
+        let block = self.layout.block(piece, begin, len);
+        let block = block.filter(|block| self.is_told(key, block.piece()));
         let Some(peer) = self.peers.get_mut(&key) else {
             return Ok(());
         };
-        let block = self.layout.block(piece, begin, len);
         let served = block.filter(|block| {
             self.picker.have(block.piece())
                 && peer.queue.len() < shared.config.peer_requests_max
@@ -392,6 +395,8 @@ impl Torrent {
             peer.took_at = now;
             self.stats.uploaded += u64::from(bytes);
             self.stats.up.add(now, u64::from(bytes));
+            self.on_taken(now, key, run.piece(), bytes);
+            self.reveal(shared, now, key);
         }
         self.serve(shared, key, now);
     }

@@ -335,11 +335,18 @@ impl World {
             return;
         };
         let asked = watch.on_serve(run);
+        let told = watch.was_told(run.piece().get());
         watch.serving += bytes;
         watch.runs_serving.push(run);
         let handed = watch.serving;
         self.verdicts.expect(asked, Oracle::ServesAreLegal, || {
             format!("{node:?} serves {run:?} that nobody waits for")
+        });
+        // What a leech gets on its way it tells to all at once.
+        let has = self.nodes[node.index()].spec.has.as_ref();
+        let told = told || !has.is_some_and(Bitfield::is_full);
+        self.verdicts.expect(told, Oracle::ToldBeforeServed, || {
+            format!("{node:?} serves {run:?} and never said that it has it")
         });
         let max = HANDED_MAX.max(rate / 4) + HANDED_SLACK;
         self.verdicts
@@ -510,6 +517,7 @@ impl World {
             | Alert::Listens { .. }
             | Alert::DialFailed { .. }
             | Alert::PeerCompleted { .. }
+            | Alert::SuperSeeding { .. }
             | Alert::FileCompleted { .. }
             | Alert::MetadataDone { .. }
             | Alert::MetadataFailed { .. }

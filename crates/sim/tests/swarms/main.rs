@@ -5,4 +5,5 @@ mod faults;
 mod hostile;
 mod membership;
 mod stalls;
+mod superseed;
 mod trade;
