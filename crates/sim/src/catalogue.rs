@@ -15,6 +15,10 @@ use crate::plan::{Do, When};
 use crate::report::Report;
 use crate::scenario::{KIB, MIB, Swarm};
 
+mod attacks;
+mod trade;
+mod weather;
+
 /// Builds the swarm of a scenario for so many peers and a seed.
 pub type Build = fn(peers: u32, seed: u64) -> Swarm;
 
@@ -95,7 +99,18 @@ impl Measured {
     }
 }
 
-pub const ALL: &[Scenario] = &[
+/// Every scenario that has a name.
+pub fn all() -> impl Iterator<Item = &'static Scenario> {
+    let parts = [
+        ALL,
+        trade::SCENARIOS,
+        attacks::SCENARIOS,
+        weather::SCENARIOS,
+    ];
+    parts.into_iter().flatten()
+}
+
+const ALL: &[Scenario] = &[
     Scenario {
         name: "flash-crowd",
         about: "everybody comes at once: equal peers, one seed, 1,024 x 1 MiB",
@@ -364,5 +379,5 @@ fn misfortune(swarm: Swarm, index: u32, rng: &mut Rng) -> Swarm {
 }
 
 pub fn find(name: &str) -> Option<&'static Scenario> {
-    ALL.iter().find(|scenario| scenario.name == name)
+    all().find(|scenario| scenario.name == name)
 }

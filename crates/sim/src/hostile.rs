@@ -13,13 +13,22 @@ use dunlin_metainfo::{Block, Layout, Run};
 use dunlin_proto::peer::ut_pex::ENTRIES_MAX;
 use dunlin_proto::peer::{Message, PexFlags, PexMessage, PexPeer, Request};
 use dunlin_proto::rng::Rng;
+use dunlin_proto::time::Instant;
 
 use crate::content::honest_tag;
 use crate::net::Rates;
 
+mod download;
+mod fake_progress;
+mod strategic;
+
+use fake_progress::FakeProgress;
+use strategic::Strategic;
+
 /// What a misbehaving peer can do.
 #[derive(Debug)]
 pub struct Io<'a> {
+    pub now: Instant,
     pub rng: &'a mut Rng,
     pub layout: &'a Arc<Layout>,
     pub acts: Vec<Act>,
@@ -71,6 +80,10 @@ pub enum Hostile {
     Pusher,
     /// A seed that chokes and unchokes every second.
     Flapper,
+    /// A leech that announces a twentieth of what it has and asks for everything for ever.
+    FakeProgress,
+    /// A leech that gives only as much as is returned (BitTyrant).
+    Strategic,
     /// Tells of peers that do not exist, as many and as often as it may (BEP 11).
     PexPoisoner,
 }
@@ -100,11 +113,13 @@ impl Hostile {
             Self::GarbageHaves => "garbage-haves",
             Self::Pusher => "pusher",
             Self::Flapper => "flapper",
+            Self::FakeProgress => "fake-progress",
+            Self::Strategic => "strategic",
             Self::PexPoisoner => "pex-poisoner",
         }
     }
 
-    pub fn script(self, _rates: Rates) -> Box<dyn Script> {
+    pub fn script(self, rates: Rates) -> Box<dyn Script> {
         match self {
             Self::Liar { percent } => Box::new(FalseSeed {
                 answer: Answer::Lie { percent },
@@ -122,10 +137,15 @@ impl Hostile {
             Self::RequestFlood => Box::new(RequestFlood),
             Self::GarbageHaves => Box::new(GarbageHaves),
             Self::Pusher => Box::new(Pusher),
+            Self::FakeProgress => Box::new(FakeProgress::new()),
+            Self::Strategic => Box::new(Strategic::new(rates.up.unwrap_or(UP_FREE))),
             Self::PexPoisoner => Box::new(PexPoisoner),
         }
     }
 }
+
+/// What a free uplink sends, in bytes per second, as far as a script plans with it.
+const UP_FREE: u64 = 100 << 20;
 
 #[derive(Clone, Copy, Debug)]
 enum Answer {

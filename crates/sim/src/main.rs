@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
         ["list"] => {
-            for scenario in catalogue::ALL {
+            for scenario in catalogue::all() {
                 println!("{:<16} {}", scenario.name, scenario.about);
             }
             ExitCode::SUCCESS
@@ -276,7 +276,7 @@ fn tell(name: &str, measured: &Measured, wall_s: f64) {
         let goal = figure
             .goal
             .map_or(String::new(), |goal| format!(" (goal {goal})"));
-        println!("  {:<26}{value}{goal}", figure.name);
+        println!("  {:<32}{value}{goal}", figure.name);
     }
     for difference in &report.config_differences {
         println!("  not the default   {difference}");

@@ -50,7 +50,10 @@ pub struct NodeStats {
     pub received: VecDeque<(Instant, NodeId, u32)>,
     /// Payload sent in each second.
     pub up_by_second: Vec<u32>,
+    /// Payload received in each second, if it was asked for.
+    pub down_by_second: Vec<u32>,
     sent_before: u64,
+    received_before: u64,
     blocks: Bitfield,
     blocks_a_piece: u32,
 }
@@ -96,7 +99,9 @@ impl NodeStats {
             chokes: Vec::new(),
             received: VecDeque::new(),
             up_by_second: Vec::new(),
+            down_by_second: Vec::new(),
             sent_before: 0,
+            received_before: 0,
             blocks: Bitfield::new(layout.pieces() * blocks_a_piece),
             blocks_a_piece,
         }
@@ -148,19 +153,28 @@ impl NodeStats {
         self.up_by_second
             .push((payload_up - self.sent_before) as u32);
         self.sent_before = payload_up;
+        self.down_by_second
+            .push((self.downloaded - self.received_before) as u32);
+        self.received_before = self.downloaded;
         self.connections_max = self.connections_max.max(connections);
     }
 
     /// Mean payload per second sent between two times.
     pub fn up_rate(&self, from: Duration, to: Duration) -> f64 {
-        let window = from.as_secs() as usize..(to.as_secs() as usize).min(self.up_by_second.len());
-        let seconds = window.len().max(1) as f64;
-        let bytes: u64 = self.up_by_second[window]
-            .iter()
-            .map(|&b| u64::from(b))
-            .sum();
-        bytes as f64 / seconds
+        rate(&self.up_by_second, from, to)
     }
+
+    /// Mean payload per second received between two times.
+    pub fn down_rate(&self, from: Duration, to: Duration) -> f64 {
+        rate(&self.down_by_second, from, to)
+    }
+}
+
+fn rate(by_second: &[u32], from: Duration, to: Duration) -> f64 {
+    let to = (to.as_secs() as usize).min(by_second.len());
+    let window = &by_second[(from.as_secs() as usize).min(to)..to];
+    let bytes: u64 = window.iter().map(|&bytes| u64::from(bytes)).sum();
+    bytes as f64 / window.len().max(1) as f64
 }
 
 /// The window of choking rates.

@@ -428,6 +428,7 @@ impl World {
             return;
         };
         let mut io = Io {
+            now: self.now,
             rng: &mut self.rng,
             layout: &self.content.layout,
             acts: Vec::new(),

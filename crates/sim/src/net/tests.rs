@@ -193,7 +193,9 @@ fn jitter_is_late_by_up_to_its_bound_and_keeps_the_order() {
     bench.play();
     let order = bench.log.iter().map(|(_, event)| match event {
         NetEvent::Arrived(_, Wire::Message(Message::Have { piece })) => *piece,
-        other => panic!("{other:?}"),
+        NetEvent::Arrived(..) | NetEvent::Sent(_) | NetEvent::HaveArrived(..) => {
+            panic!("{event:?}")
+        }
     });
     assert!(order.eq(0..100));
 }

@@ -12,7 +12,8 @@ use crate::content::honest_tag;
 use crate::hostile;
 use crate::net::{EndId, NetEvent, NodeId, Wire};
 use crate::oracles::{Oracle, Watch};
-use crate::scenario::TORRENT;
+use crate::plan::Do;
+use crate::scenario::{Stay, TORRENT};
 use crate::tracker::listen_addr;
 
 impl World {
@@ -158,9 +159,21 @@ impl World {
             stats.on_received(&layout, layout.run_of(block));
             let has_all = stats.has_every_block(&layout);
             self.script(node, |script, io| script.block(peer, block, io));
-            if has_all {
+            if has_all && self.nodes[node.index()].stats.completed_at.is_none() {
                 self.finished(node);
+                self.leave_as_script(node);
             }
+        }
+    }
+
+    fn leave_as_script(&mut self, node: NodeId) {
+        if let Stay::AfterCompletion(time) = self.nodes[node.index()].spec.stays {
+            let leave = Do::Kill {
+                node,
+                restart: None,
+                power_cut: false,
+            };
+            self.put(self.now + time, What::Plan(leave));
         }
     }
 

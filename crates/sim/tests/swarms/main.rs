@@ -7,3 +7,4 @@ mod membership;
 mod stalls;
 mod superseed;
 mod trade;
+mod weather;
