@@ -10,7 +10,7 @@ const SECONDS: u64 = 150;
 #[test]
 fn every_stalled_second_of_every_scenario_has_a_cause() {
     let mut all = StallCounts::default();
-    for scenario in catalogue::ALL {
+    for scenario in catalogue::all() {
         for seed in [7, 8] {
             let peers = scenario.peers.min(6);
             let report = (scenario.build)(peers, seed).at_most(SECONDS).run();
