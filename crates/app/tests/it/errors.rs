@@ -11,6 +11,7 @@ use crate::clients::skip;
 use crate::fixture::{Done, Sandbox, Words};
 use crate::wire::Content;
 
+mod certificates;
 mod data;
 mod links;
 mod places;
@@ -194,6 +195,7 @@ impl Case {
 #[test]
 fn every_row_has_a_test_and_every_test_a_row() {
     let sources = [
+        include_str!("errors/certificates.rs"),
         include_str!("errors/data.rs"),
         include_str!("errors/links.rs"),
         include_str!("errors/places.rs"),

@@ -68,6 +68,13 @@ fn a_torrent_named_twice_is_fetched_once_and_that_is_a_conflict() {
         .expect(10);
     assert_eq!(done.stdout, "thing\n");
     assert!(done.stderr.contains("named twice"), "{}", done.stderr);
+    let link = sandbox.run("link", &[&torrent]).expect(0).stdout;
+    let link = format!("{}&x.pe=127.0.0.1:9", link.trim_end());
+    let done = sandbox
+        .run("get", &[&torrent, &link, &"--listen", &LOOPBACK])
+        .expect(10);
+    let line = format!("error: {link}: the same torrent is named twice\n");
+    assert!(done.stderr.starts_with(&line), "{}", done.stderr);
 }
 
 #[test]
@@ -136,6 +143,37 @@ fn response(status: &str, body: &[u8]) -> Option<Vec<u8>> {
         body.len()
     );
     Some([head.as_bytes(), body].concat())
+}
+
+#[test]
+fn every_command_that_asks_a_server_takes_the_way_that_it_is_told() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.random("thing", 1000, 1);
+    let torrent = sandbox.create(&file, &[]);
+    let bytes = fs::read(&torrent).unwrap();
+    let url = web_server(move |_| response("200 OK", &bytes));
+    for command in ["show", "link", "verify", "seed", "get"] {
+        let run = |words: &[&str]| {
+            let mut all: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&url];
+            all.extend(words.iter().map(|word| word as &dyn AsRef<std::ffi::OsStr>));
+            sandbox.run(command, &all)
+        };
+        let done = run(&["-6"]).expect(3);
+        assert!(
+            done.error().contains("of a family that is used"),
+            "{}",
+            done.stderr
+        );
+        let done = run(&["--interface", "nowhere0"]).expect(2);
+        assert!(
+            done.error().contains("nowhere0: no such network interface"),
+            "{}",
+            done.stderr
+        );
+        if ["show", "link", "verify"].contains(&command) {
+            run(&["-4", "--interface", "127.0.0.1"]).expect(0);
+        }
+    }
 }
 
 #[test]
