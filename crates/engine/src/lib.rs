@@ -13,6 +13,7 @@ pub mod explain;
 pub mod extensions;
 pub mod external;
 pub mod hub;
+mod key_map;
 pub mod metadata;
 pub mod outbox;
 pub mod peer;

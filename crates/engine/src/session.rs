@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::event::{Action, Event, PeerKey, PeerSource, TorrentKey};
 use crate::explain::StallCounts;
 use crate::external::External;
+use crate::key_map::KeyMap;
 use crate::rate_limit::{RateLimiter, Turns};
 use crate::reason::{CloseReason, RefuseReason};
 use crate::resume::Resume;
@@ -28,10 +29,12 @@ pub struct Session {
     torrents: BTreeMap<TorrentKey, Torrent>,
     by_info_hash: BTreeMap<InfoHash, TorrentKey>,
     /// Which torrent a connection belongs to, until its `PeerClosed`.
-    peers: BTreeMap<PeerKey, TorrentKey>,
+    peers: KeyMap<TorrentKey>,
     /// The deadline of each torrent that has one, earliest first.
     timers: BTreeSet<(Instant, TorrentKey)>,
     timer_of: BTreeMap<TorrentKey, Instant>,
+    /// The first of `timers`: it is asked for after every event.
+    earliest: Option<Instant>,
     /// Who came first when several torrents wanted the same tokens or memory: next time the ones
     /// after it do.
     first_served: TorrentKey,
@@ -58,9 +61,10 @@ impl Session {
             },
             torrents: BTreeMap::new(),
             by_info_hash: BTreeMap::new(),
-            peers: BTreeMap::new(),
+            peers: KeyMap::default(),
             timers: BTreeSet::new(),
             timer_of: BTreeMap::new(),
+            earliest: None,
             first_served: TorrentKey(0),
         }
     }
@@ -79,7 +83,7 @@ impl Session {
 
     /// When [`Session::tick`] is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| *at)
+        self.earliest
     }
 
     pub fn tick(&mut self, now: Instant) {
@@ -449,7 +453,7 @@ impl Session {
         };
         if torrent.is_gone(now) {
             self.torrents.remove(&key);
-            self.peers.retain(|_, of| *of != key);
+            self.peers.retain(|of| *of != key);
             self.set_timer(key, None);
             self.shared
                 .actions
@@ -461,6 +465,9 @@ impl Session {
     }
 
     fn set_timer(&mut self, key: TorrentKey, at: Option<Instant>) {
+        if self.timer_of.get(&key) == at.as_ref() {
+            return;
+        }
         if let Some(old) = self.timer_of.remove(&key) {
             self.timers.remove(&(old, key));
         }
@@ -468,6 +475,7 @@ impl Session {
             self.timers.insert((at, key));
             self.timer_of.insert(key, at);
         }
+        self.earliest = self.timers.first().map(|(at, _)| *at);
     }
 }
 

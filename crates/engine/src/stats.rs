@@ -55,11 +55,20 @@ impl RateMeter {
     /// later. The first second counts as a whole one, so that one early block is not a wild rate.
     pub fn rate_over(&self, now: Instant, window_s: u64) -> u64 {
         let window_s = window_s.clamp(1, WINDOW_S);
-        let age = now.since(self.started).max(Duration::from_secs(1));
-        let span_us = age.min(Duration::from_secs(window_s)).as_micros();
+        let age_us = now.as_micros().saturating_sub(self.started.as_micros());
+        let second = (age_us / MILLION).max(self.newest);
+        if second - self.newest > window_s {
+            return 0;
+        }
+        let span_us = age_us.clamp(MILLION, window_s * MILLION);
+        let inside_us = MILLION - age_us % MILLION;
+        let (whole, oldest) = self.bytes_within(second, window_s);
         // Millionths of bytes over millionths of seconds.
-        let rate = self.millionths_within(now, window_s) / span_us;
-        u64::try_from(rate).unwrap_or(u64::MAX)
+        if self.total < EXACT_BYTES_MAX {
+            return (whole as u64 * MILLION + oldest * inside_us) / span_us;
+        }
+        let millionths = whole * u128::from(MILLION) + u128::from(oldest) * u128::from(inside_us);
+        u64::try_from(millionths / u128::from(span_us)).unwrap_or(u64::MAX)
     }
 
     /// Bytes of one second since the start; 0 for one that is forgotten, which is more than
@@ -83,27 +92,19 @@ impl RateMeter {
         self.total
     }
 
-    /// Millionths of bytes that fell into the last `window_s` seconds.
-    fn millionths_within(&self, now: Instant, window_s: u64) -> u128 {
-        let second = self.second(now).max(self.newest);
-        let inside_us = 1_000_000 - u128::from(now.since(self.started).subsec_micros());
-        let mut millionths = 0u128;
-        for age in 0..=window_s {
-            let Some(bucket) = second.checked_sub(age) else {
-                break;
-            };
-            if bucket > self.newest {
-                continue;
-            }
-            // Of the oldest second, what the window still covers.
-            let weight = if age == window_s {
-                inside_us
-            } else {
-                1_000_000
-            };
-            millionths += u128::from(self.buckets[slot(bucket)]) * weight;
+    /// Bytes of the last `window_s` seconds up to this one, and of the one before: of that the
+    /// window covers a part.
+    fn bytes_within(&self, second: u64, window_s: u64) -> (u128, u64) {
+        let mut whole = 0u128;
+        let from = second.saturating_sub(window_s - 1);
+        for bucket in from..=self.newest {
+            whole += u128::from(self.buckets[slot(bucket)]);
         }
-        millionths
+        let oldest = second
+            .checked_sub(window_s)
+            .filter(|&bucket| bucket <= self.newest)
+            .map_or(0, |bucket| self.buckets[slot(bucket)]);
+        (whole, oldest)
     }
 
     /// The second since the start in which `now` falls.
@@ -115,6 +116,11 @@ impl RateMeter {
 fn slot(second: u64) -> usize {
     (second % BUCKETS as u64) as usize
 }
+
+const MILLION: u64 = 1_000_000;
+
+/// Millionths of so many bytes fit into 64 bits.
+const EXACT_BYTES_MAX: u64 = u64::MAX / MILLION / 2;
 
 /// BEP 3 measures over 20 s.
 pub const WINDOW_S: u64 = 20;

@@ -26,6 +26,7 @@ use crate::event::{
 };
 use crate::explain::StallClock;
 use crate::external::{External, Voter};
+use crate::key_map::KeyMap;
 use crate::peer::Peer;
 use crate::peer_list::PeerList;
 use crate::picker::Picker;
@@ -113,7 +114,7 @@ pub struct Torrent {
 
     /// Trackers alone name peers (BEP 27).
     private: bool,
-    peers: BTreeMap<PeerKey, Peer>,
+    peers: KeyMap<Box<Peer>>,
     /// Counts the changes of who is connected and where they listen.
     connections_version: u64,
     /// Closed by us, not yet confirmed by the host.
@@ -542,7 +543,7 @@ impl Torrent {
         if let Some(seeding) = &self.super_seed {
             seeding.check_invariants();
         }
-        for (key, peer) in &self.peers {
+        for (key, peer) in self.peers.iter() {
             assert!(
                 !self.closing.contains(key),
                 "a closing peer is still connected"

@@ -98,7 +98,9 @@ impl Bitfield {
     }
 
     pub fn is_full(&self) -> bool {
-        self.count_ones() == self.len
+        let last = self.words.len().saturating_sub(1);
+        // Nearly always the first word says no.
+        self.words.iter().take(last).all(|&word| word == u64::MAX) && self.count_ones() == self.len
     }
 
     /// One bit a piece, the first piece in the high bit of the first word: for scans that look at

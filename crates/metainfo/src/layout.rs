@@ -279,6 +279,14 @@ impl Layout {
         })
     }
 
+    /// Both as one run, if the second begins where the first ends.
+    pub fn join(&self, first: Run, second: Run) -> Option<Run> {
+        let follows = first.piece == second.piece && first.blocks().end == second.first;
+        follows
+            .then(|| self.run(first.piece, first.first, first.count + second.count))
+            .flatten()
+    }
+
     pub fn run_of(&self, block: Block) -> Run {
         Run {
             piece: block.piece,

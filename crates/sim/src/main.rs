@@ -5,14 +5,15 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use dunlin_sim::catalogue::{self, Measured, Scenario};
+use dunlin_sim::net::{COARSE, FINE};
 use dunlin_sim::page::{self, Heading};
 use dunlin_sim::sweep::Sweep;
 use dunlin_sim::{NodeId, Report};
 
 const USAGE: &str = "\
 usage: dunlin-sim list
-       dunlin-sim run SCENARIO [--peers N] [--seed S] [--json] [--log]
-                               [--report FILE.html [--watch NODE]]
+       dunlin-sim run SCENARIO [--peers N] [--seed S] [--fine | --coarse] [--json]
+                               [--log] [--report FILE.html [--watch NODE]]
        dunlin-sim sweep SCENARIO [--seeds FROM..TO] [--peers N] [--jobs N] [--json]
 ";
 
@@ -77,6 +78,7 @@ struct Options {
     report: Option<String>,
     /// Whose chokes the page tells.
     watch: u32,
+    quantum: Option<u32>,
 }
 
 impl Options {
@@ -90,12 +92,15 @@ impl Options {
             log: false,
             report: None,
             watch: 1,
+            quantum: None,
         };
         let mut rest = args.iter();
         while let Some(&arg) = rest.next() {
             match arg {
                 "--json" => options.json = true,
                 "--log" => options.log = true,
+                "--fine" => options.quantum = Some(FINE),
+                "--coarse" => options.quantum = Some(COARSE),
                 "--peers" => {
                     let peers = number(arg, rest.next())?;
                     let peers = u32::try_from(peers)
@@ -149,7 +154,10 @@ fn run(scenario: &'static Scenario, options: &Options) -> ExitCode {
     let peers = options.peers.unwrap_or(scenario.peers);
     let started = Instant::now();
     let mut measured = scenario.measure_with(peers, options.seed, |swarm| {
-        let swarm = swarm.log(options.log);
+        let mut swarm = swarm.log(options.log);
+        if let Some(quantum) = options.quantum {
+            swarm = swarm.quantum(quantum);
+        }
         match options.report {
             Some(_) => swarm.record(NodeId(options.watch)),
             None => swarm,

@@ -3,6 +3,9 @@
 //! A node's uplink serves its connections in turn, a quantum each; a receiver's downlink is one
 //! queue. Everything on a connection keeps its order, so a `have` behind queued blocks waits for
 //! them as it would in a socket. Messages other than blocks cost no bandwidth, only latency.
+//!
+//! What a quantum holds travels and arrives as one event: with the fine quantum that is a block,
+//! with the coarse one up to sixteen and the messages between them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,6 +45,12 @@ impl EndId {
     }
 }
 
+/// One block at a time: what happens in which order is as in a real network.
+pub const FINE: u32 = BLOCK_LEN;
+
+/// A sixteenth of the events. A block arrives when the last one of its quantum does.
+pub const COARSE: u32 = 16 * BLOCK_LEN;
+
 #[derive(Clone, Debug)]
 pub struct NetSpec {
     /// What the uplink sends of one connection before it turns to the next, in bytes.
@@ -53,7 +62,7 @@ pub struct NetSpec {
 impl Default for NetSpec {
     fn default() -> Self {
         Self {
-            quantum: BLOCK_LEN,
+            quantum: FINE,
             window: 1 << 20,
         }
     }
@@ -88,8 +97,11 @@ pub enum Wire {
 pub enum NetEvent {
     /// The uplink of the node finished its quantum: call [`Net::sent`].
     Sent(NodeId),
-    /// At this end arrives what the other sent: call [`Net::arrived`].
+    /// At this end arrives a message of the other.
     Arrived(EndId, Wire),
+    /// At this end arrives a quantum, messages between its blocks and after them included: call
+    /// [`Net::arrived`], and give the list back to [`Net::recycle`].
+    QuantumArrived(EndId, Vec<Wire>),
     /// `have` arrives at each of these ends.
     HaveArrived(PieceIndex, Box<[EndId]>),
 }
@@ -110,7 +122,11 @@ pub struct Net {
     ends: Vec<End>,
     /// Drawn from for jitter.
     noise: u64,
+    /// No jitter and no stall: latencies alone count.
+    is_steady: bool,
     out: Vec<(Instant, NetEvent)>,
+    /// Empty lists, for quanta to come.
+    spare: Vec<Vec<Wire>>,
 }
 
 #[derive(Debug)]
@@ -127,6 +143,8 @@ struct Link {
     /// Ends with something to send, in the order of their turns.
     turns: VecDeque<EndId>,
     sending: Option<Sending>,
+    /// Runs that end with what is being sent.
+    finished: Vec<Run>,
     down_free_at: Instant,
     payload_up: u64,
 }
@@ -135,16 +153,15 @@ struct Link {
 struct Sending {
     end: EndId,
     started: Instant,
-    part: Run,
     bytes: u32,
-    tags: Option<Box<[u64]>>,
-    /// The run that ends with this part.
-    finishes: Option<Run>,
+    items: Vec<Wire>,
 }
 
 #[derive(Debug)]
 struct End {
     node: NodeId,
+    /// One way to the other end.
+    latency: Duration,
     open: bool,
     queue: VecDeque<Queued>,
     /// In `turns` of its node's link.
@@ -176,7 +193,9 @@ impl Net {
             nodes: Vec::new(),
             ends: Vec::new(),
             noise: 0,
+            is_steady: true,
             out: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -189,6 +208,7 @@ impl Net {
             ends: Vec::new(),
             turns: VecDeque::new(),
             sending: None,
+            finished: Vec::new(),
             down_free_at: Instant::START,
             payload_up: 0,
         });
@@ -198,10 +218,12 @@ impl Net {
     /// What the node sends and gets is late by anything up to this, in order all the same.
     pub fn set_jitter(&mut self, node: NodeId, jitter: Duration) {
         self.nodes[node.index()].jitter = jitter;
+        self.is_steady &= jitter == Duration::ZERO;
     }
 
     /// Nothing leaves or reaches the node until then; what is under way already arrives.
     pub fn stall(&mut self, node: NodeId, until: Instant) {
+        self.is_steady = false;
         let link = &mut self.nodes[node.index()];
         link.stalled_until = link.stalled_until.max(until);
         link.down_free_at = link.down_free_at.max(until);
@@ -210,9 +232,11 @@ impl Net {
     /// A connection that is being dialled: both ends closed. Returns the dialler's end.
     pub fn add_connection(&mut self, from: NodeId, to: NodeId) -> EndId {
         let id = EndId(self.ends.len() as u32);
+        let latency = self.nodes[from.index()].latency + self.nodes[to.index()].latency;
         for node in [from, to] {
             self.ends.push(End {
                 node,
+                latency,
                 open: false,
                 queue: VecDeque::new(),
                 has_turn: false,
@@ -273,8 +297,9 @@ impl Net {
         let mut together: Vec<(Instant, Vec<EndId>)> = Vec::new();
         for &end in &ends {
             let arrival = self.arrival(now, end);
+            let sending = self.is_sending(end);
             let state = &mut self.ends[end.index()];
-            if !state.queue.is_empty() || state.last_arrival > arrival {
+            if sending || !state.queue.is_empty() || state.last_arrival > arrival {
                 let have = Message::Have { piece: piece.get() };
                 self.send(now, end, have);
                 continue;
@@ -282,7 +307,11 @@ impl Net {
             state.last_arrival = arrival;
             match together.iter_mut().find(|(at, _)| *at == arrival) {
                 Some((_, ends)) => ends.push(end.other()),
-                None => together.push((arrival, vec![end.other()])),
+                None => {
+                    let mut first = Vec::with_capacity(ends.len());
+                    first.push(end.other());
+                    together.push((arrival, first));
+                }
             }
         }
         self.nodes[node.index()].ends = ends;
@@ -308,40 +337,60 @@ impl Net {
             .push((at, NetEvent::Arrived(end.other(), Wire::Hangup)));
     }
 
-    /// The uplink is free again. Says what it handed over, if a run ended.
-    pub fn sent(&mut self, now: Instant, node: NodeId) -> Option<Handed> {
-        let Sending {
+    /// The uplink is free again. Appends the runs that it handed over whole.
+    pub fn sent(&mut self, now: Instant, node: NodeId, handed: &mut Vec<Handed>) {
+        let link = &mut self.nodes[node.index()];
+        let Some(Sending {
             end,
             started,
-            part,
             bytes,
-            tags,
-            finishes,
-        } = self.nodes[node.index()].sending.take()?;
-        self.nodes[node.index()].payload_up += u64::from(bytes);
+            mut items,
+        }) = link.sending.take()
+        else {
+            return;
+        };
+        link.payload_up += u64::from(bytes);
         let arrival = self.block_arrival(started, now, end, bytes);
         let state = &mut self.ends[end.index()];
         state.payload += u64::from(bytes);
-        let mut handed = None;
         if state.open {
             state.last_arrival = arrival;
-            let blocks = Wire::Blocks { run: part, tags };
-            self.out
-                .push((arrival, NetEvent::Arrived(end.other(), blocks)));
-            handed = finishes.map(|run| Handed {
-                end,
-                run,
-                bytes: self.layout.run_len(run),
-            });
-            self.flush_control(now, end);
+            // Messages cost the uplink nothing: those behind the blocks go with them.
+            while let Some(Queued::Control(wire)) = state
+                .queue
+                .pop_front_if(|item| matches!(item, Queued::Control(_)))
+            {
+                items.push(wire);
+            }
+            let arrived = NetEvent::QuantumArrived(end.other(), items);
+            self.out.push((arrival, arrived));
+            for run in self.nodes[node.index()].finished.drain(..) {
+                let bytes = self.layout.run_len(run);
+                handed.push(Handed { end, run, bytes });
+            }
             self.give_turn(end);
+        } else {
+            self.nodes[node.index()].finished.clear();
+            self.recycle(items);
         }
         self.send_next(now, node);
-        handed
     }
 
-    /// Something arrived: makes room in the sender's window.
-    pub fn arrived(&mut self, now: Instant, end: EndId, bytes: u32) {
+    /// Takes the list of a quantum that arrived.
+    pub fn recycle(&mut self, mut items: Vec<Wire>) {
+        items.clear();
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(items);
+        }
+    }
+
+    /// A quantum arrived: makes room in the sender's window.
+    pub fn arrived(&mut self, now: Instant, end: EndId, items: &[Wire]) {
+        let bytes = items.iter().map(|wire| match wire {
+            Wire::Blocks { run, .. } => self.layout.run_len(*run),
+            Wire::Message(_) | Wire::Requests(_) | Wire::Cancels(_) | Wire::Hangup => 0,
+        });
+        let bytes: u32 = bytes.sum();
         let sender = end.other();
         let state = &mut self.ends[sender.index()];
         state.in_flight = state.in_flight.saturating_sub(bytes);
@@ -350,6 +399,11 @@ impl Net {
             self.give_turn(sender);
             self.send_next(now, node);
         }
+    }
+
+    /// Whether each block travels alone.
+    pub fn is_fine(&self) -> bool {
+        self.spec.quantum <= FINE
     }
 
     pub fn take_events(&mut self) -> std::vec::Drain<'_, (Instant, NetEvent)> {
@@ -370,8 +424,7 @@ impl Net {
 
     /// One way along the connection.
     pub fn latency(&self, end: EndId) -> Duration {
-        self.nodes[self.node(end).index()].latency
-            + self.nodes[self.node(end.other()).index()].latency
+        self.ends[end.index()].latency
     }
 
     pub fn rates(&self, node: NodeId) -> Rates {
@@ -441,6 +494,9 @@ impl Net {
     /// When the other end gets what is sent now, if nothing is before it.
     fn arrival(&mut self, now: Instant, end: EndId) -> Instant {
         let latency = self.latency(end);
+        if self.is_steady {
+            return now + latency;
+        }
         let (from, to) = (self.node(end), self.node(end.other()));
         let (from, to) = (&self.nodes[from.index()], &self.nodes[to.index()]);
         let jitter = from.jitter + to.jitter;
@@ -479,44 +535,52 @@ impl Net {
         }
     }
 
+    /// Takes a quantum from the head of the queue: blocks, and the messages between them.
     fn start_sending(&mut self, now: Instant, end: EndId) {
         let quantum = (self.spec.quantum / BLOCK_LEN).max(1) as u16;
-        let window = self.spec.window;
         let state = &mut self.ends[end.index()];
-        if !state.open || state.in_flight >= window {
+        if !state.open || state.in_flight >= self.spec.window || state.queue.is_empty() {
             return;
         }
-        let Some(Queued::Blocks { run, sent, tags }) = state.queue.front_mut() else {
-            return;
-        };
-        let run = *run;
-        let count = quantum.min(run.count() - *sent);
-        let part = self
-            .layout
-            .run(run.piece(), run.first() + *sent, count)
-            .expect("a part of a run is a run");
-        let range = usize::from(*sent)..usize::from(*sent + count);
-        let tags = tags.as_ref().map(|tags| tags[range].into());
-        *sent += count;
-        let finishes = (*sent == run.count()).then_some(run);
-        if finishes.is_some() {
-            state.queue.pop_front();
+        let link = &mut self.nodes[state.node.index()];
+        let mut items = self.spare.pop().unwrap_or_default();
+        let (mut blocks, mut bytes) = (0, 0);
+        while blocks < quantum
+            && let Some(item) = state.queue.pop_front()
+        {
+            let Queued::Blocks { run, sent, tags } = item else {
+                if let Queued::Control(wire) = item {
+                    items.push(wire);
+                }
+                continue;
+            };
+            let count = (quantum - blocks).min(run.count() - sent);
+            let part = self.layout.run(run.piece(), run.first() + sent, count);
+            let part = part.expect("a part of a run is a run");
+            let range = usize::from(sent)..usize::from(sent + count);
+            items.push(Wire::Blocks {
+                run: part,
+                tags: tags.as_ref().map(|tags| tags[range].into()),
+            });
+            blocks += count;
+            bytes += self.layout.run_len(part);
+            let sent = sent + count;
+            if sent == run.count() {
+                link.finished.push(run);
+            } else {
+                state.queue.push_front(Queued::Blocks { run, sent, tags });
+            }
         }
-        let bytes = self.layout.run_len(part);
         state.in_flight += bytes;
-        let node = state.node;
-        let link = &mut self.nodes[node.index()];
-        let wire_bytes = u64::from(bytes) + u64::from(count) * HEADER_LEN;
+        let wire_bytes = u64::from(bytes) + u64::from(blocks) * HEADER_LEN;
         let at = now.max(link.stalled_until) + transfer_time(wire_bytes, link.rates.up);
         link.sending = Some(Sending {
             end,
             started: now,
-            part,
             bytes,
-            tags,
-            finishes,
+            items,
         });
-        self.out.push((at, NetEvent::Sent(node)));
+        self.out.push((at, NetEvent::Sent(state.node)));
     }
 
     /// Cut-through: a downlink that is free and at least as fast adds nothing to the latency.
@@ -539,6 +603,9 @@ fn transfer_time(bytes: u64, rate: Option<u64>) -> Duration {
         None => Duration::ZERO,
     }
 }
+
+/// Lists kept for reuse, at most: as many as quanta are under way at once in a big swarm.
+const SPARE_MAX: usize = 1 << 14;
 
 /// Length prefix, id, piece and offset of a `piece` message.
 const HEADER_LEN: u64 = 13;

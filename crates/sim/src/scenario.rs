@@ -14,7 +14,7 @@ use dunlin_proto::time::Instant;
 use crate::content::Content;
 use crate::disk::{DiskSpec, Fault};
 use crate::hostile::Hostile;
-use crate::net::{Net, NetSpec, NodeId, Rates};
+use crate::net::{self, Net, NetSpec, NodeId, Rates};
 use crate::page::link_rate;
 use crate::plan::{Do, Step, When};
 use crate::report::Report;
@@ -32,6 +32,9 @@ pub const TORRENT: TorrentKey = TorrentKey(0);
 
 pub const KIB: u32 = 1 << 10;
 pub const MIB: u32 = 1 << 20;
+
+/// Nodes of a swarm that is simulated block by block unless told otherwise.
+pub const FINE_NODES_MAX: usize = 128;
 
 /// Work that invariant checks may cost a run, in pieces looked at: keeps big swarms fast.
 const CHECK_BUDGET: u64 = 2_000_000;
@@ -124,6 +127,8 @@ pub struct Swarm {
     content: Content,
     nodes: Vec<NodeSpec>,
     net: NetSpec,
+    /// What an uplink sends in one go; unless told, by the size of the swarm.
+    quantum: Option<u32>,
     tracker: TrackerSpec,
     plan: Vec<Step>,
     log: bool,
@@ -181,6 +186,7 @@ impl Swarm {
             content: content.clone(),
             nodes,
             net: NetSpec::default(),
+            quantum: None,
             tracker: TrackerSpec::default(),
             plan: Vec::new(),
             log: false,
@@ -222,8 +228,9 @@ impl Swarm {
         self
     }
 
+    /// [`net::FINE`] or [`net::COARSE`]; unless told, fine up to [`FINE_NODES_MAX`] nodes.
     pub fn quantum(mut self, bytes: u32) -> Self {
-        self.net.quantum = bytes;
+        self.quantum = Some(bytes);
         self
     }
 
@@ -386,8 +393,11 @@ impl Swarm {
         self
     }
 
-    pub fn run(self) -> Report {
+    pub fn run(mut self) -> Report {
         let mut rng = Rng::new(self.seed);
+        let is_big = self.nodes.len() > FINE_NODES_MAX;
+        let by_size = if is_big { net::COARSE } else { net::FINE };
+        self.net.quantum = self.quantum.unwrap_or(by_size);
         let setup = Setup {
             net: Net::new(self.net, self.content.layout.clone()),
             tracker: Tracker::new(self.tracker),

@@ -18,7 +18,7 @@ use dunlin_proto::time::Instant;
 use crate::content::Content;
 use crate::disk::Disk;
 use crate::hostile::{Act, Io, Script};
-use crate::net::{EndId, Net, NetEvent, NodeId};
+use crate::net::{EndId, Handed, Net, NetEvent, NodeId};
 use crate::oracles::{Oracle, Verdicts, Watch};
 use crate::plan::{Do, Step};
 use crate::record::{NodeView, Record};
@@ -40,6 +40,9 @@ const FAST_BIT: u8 = 0x04;
 /// Ticks of one session at one moment, beyond which its deadline does not move.
 const TICKS_MAX: u32 = 1000;
 
+/// Nodes that are watched, about: all of a swarm of a hundred, a sample of a bigger one.
+const WATCHED_MAX: usize = 128;
+
 /// How often counters are looked at and scripts act.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -51,8 +54,14 @@ pub(crate) struct World {
     pub(crate) content: Content,
     pub(crate) net: Net,
     pub(crate) nodes: Vec<Node>,
-    /// What the owner of each end may know, by end.
-    watches: Vec<Option<Box<Watch>>>,
+    /// What is known of each end beside the network, by end.
+    sides: Vec<Side>,
+    /// Ends of every so many nodes are watched.
+    watch_every: u32,
+    /// Every message is acted upon before the next one.
+    is_fine: bool,
+    /// Nothing but the room that it takes, for the runs that an uplink hands over.
+    handed: Vec<Handed>,
     /// Connections that are not open yet, by number.
     dials: BTreeMap<u32, Dialling>,
     pub(crate) tracker: Tracker,
@@ -118,6 +127,14 @@ enum Mind {
     Off,
     Session(Box<Session>),
     Script(Box<dyn Script>),
+}
+
+#[derive(Debug, Default)]
+struct Side {
+    /// Its owner was told of it, and not yet that it is gone.
+    is_known: bool,
+    /// What the owner may know, if it is watched.
+    watch: Option<Box<Watch>>,
 }
 
 #[derive(Debug)]
@@ -200,9 +217,12 @@ impl World {
             next: 0,
             stats: SwarmStats::new(setup.content.layout.pieces()),
             content: setup.content,
+            is_fine: setup.net.is_fine(),
             net: setup.net,
             nodes: Vec::new(),
-            watches: Vec::new(),
+            sides: Vec::new(),
+            watch_every: setup.specs.len().div_ceil(WATCHED_MAX) as u32,
+            handed: Vec::new(),
             dials: BTreeMap::new(),
             tracker: setup.tracker,
             rng: setup.rng,
@@ -342,7 +362,7 @@ impl World {
         self.trace.on_event(now, node, &event);
         if let Event::PeerClosed { peer, .. } = &event {
             // From now on the session must not name it.
-            self.watches[peer.0 as usize] = None;
+            self.sides[peer.0 as usize] = Side::default();
             let other = self.net.node(end_of(*peer).other());
             if let Some(count) = state.links.get_mut(&other) {
                 *count -= 1;
@@ -546,7 +566,12 @@ impl World {
     }
 
     fn watch(&mut self, end: EndId) -> Option<&mut Watch> {
-        self.watches.get_mut(end.0 as usize)?.as_deref_mut()
+        self.sides.get_mut(end.0 as usize)?.watch.as_deref_mut()
+    }
+
+    /// Whether what this node asks for and answers is judged, block by block.
+    fn is_watched(&self, node: NodeId) -> bool {
+        node.0.is_multiple_of(self.watch_every) || self.nodes[node.index()].spec.observed
     }
 
     /// What `node` shows to `other`.

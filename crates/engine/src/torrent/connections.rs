@@ -181,7 +181,7 @@ impl Torrent {
         if self.peers.is_empty() {
             self.next_housekeeping = self.next_housekeeping.max(now);
         }
-        self.peers.insert(key, peer);
+        self.peers.insert(key, Box::new(peer));
         self.connections_version += 1;
         self.greet(shared, key, reserved);
     }

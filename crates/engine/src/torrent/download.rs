@@ -50,23 +50,22 @@ impl Torrent {
         if self.state != TorrentState::Downloading {
             return;
         }
-        let has_other_leech = self
-            .peers
-            .iter()
-            .any(|(k, peer)| *k != key && !peer.is_seed);
         let Some(peer) = self.peers.get(&key) else {
             return;
         };
         if !peer.may_request(now) {
             return;
         }
+        let open = peer.requests.len();
         let mut depth = peer.pipeline_depth(&shared.config, now);
-        if has_other_leech && self.asks_for_rare(key) {
+        if depth > shared.config.requests_rare_max
+            && self.has_other_leech(key)
+            && self.asks_for_rare(key)
+        {
             // A deep pipeline at the only source delays the pieces that others wait for: a 1 + 8
             // swarm took 1.21 x the bound with 256 blocks, 1.06 x with 64.
-            depth = depth.min(shared.config.requests_rare_max);
+            depth = shared.config.requests_rare_max;
         }
-        let open = peer.requests.len();
         // Refilled by the half: one request at a time would cost a message and a pick a block.
         if open > 0 && open * 4 > depth * 3 {
             return;
@@ -76,6 +75,12 @@ impl Torrent {
             return;
         }
         self.request_blocks(shared, key, room, now);
+    }
+
+    fn has_other_leech(&self, key: PeerKey) -> bool {
+        self.peers
+            .iter()
+            .any(|(k, peer)| *k != key && !peer.is_seed)
     }
 
     /// Whether the newest request is for a piece that only one connected peer has.

@@ -152,7 +152,12 @@ impl Torrent {
             peer.interesting += 1;
         }
         let peer_is_full = peer.has.is_full();
+        // Of nearly all HAVEs of a swarm.
+        let nothing_follows = peer.am_interested && !peer_is_full && !peer.may_request(now);
         self.on_reported(key, piece);
+        if nothing_follows {
+            return;
+        }
         if peer_is_full {
             self.on_completed(shared, now, key);
         }

@@ -92,8 +92,11 @@ impl Torrent {
         if due.is_empty() {
             return;
         }
-        let connected: BTreeMap<SocketAddr, PexFlags> =
-            self.peers.values().filter_map(pex_entry).collect();
+        let connected: BTreeMap<SocketAddr, PexFlags> = self
+            .peers
+            .values()
+            .filter_map(|peer| pex_entry(peer))
+            .collect();
         for key in due {
             let Some(peer) = self.peers.get_mut(&key) else {
                 continue;

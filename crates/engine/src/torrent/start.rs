@@ -13,6 +13,7 @@ use crate::command::{AddMagnet, AddTorrent, Priority};
 use crate::config::{Config, PieceOrder};
 use crate::event::{PeerKey, PeerSource, TorrentKey};
 use crate::explain::StallClock;
+use crate::key_map::KeyMap;
 use crate::peer_list::PeerList;
 use crate::picker::{Picker, PickerConfig};
 use crate::rate_limit::RateLimiter;
@@ -76,7 +77,7 @@ impl Torrent {
             announce_key: shared.rng.next_u64() as u32,
             // Nobody knows yet whether it is, and BEP 27 cannot be made up for.
             private: true,
-            peers: BTreeMap::new(),
+            peers: KeyMap::default(),
             connections_version: 0,
             closing: BTreeSet::new(),
             dialling: 0,

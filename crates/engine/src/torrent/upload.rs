@@ -100,8 +100,8 @@ impl Torrent {
     /// Unchokes a peer between two rounds, if a slot is free.
     fn admit(&mut self, shared: &mut Shared, now: Instant, key: PeerKey) {
         let slots = self.slots(shared);
-        let is_used = |peer: &&Peer| !peer.am_choking && !peer.is_idle(now);
-        let used = self.peers.values().filter(is_used).count();
+        let is_used = |peer: &Peer| !peer.am_choking && !peer.is_idle(now);
+        let used = self.peers.values().filter(|peer| is_used(peer)).count();
         let Some(peer) = self.peers.get(&key) else {
             return;
         };
@@ -355,13 +355,30 @@ impl Torrent {
             .run(first.piece(), first.index(), count)
             .expect("consecutive valid blocks of one piece");
         let bytes = u64::from(self.layout.run_len(run));
-        peer.serving.push_back(run);
         peer.serving_bytes += bytes;
         peer.last_sent = now;
         let wire = bytes + u64::from(count) * BLOCK_HEADER;
         take_of(&mut [&mut shared.up, &mut self.up], wire);
         shared.up_turns.take(self.key, wire);
-        shared.actions.push_back(Action::Serve { peer: key, run });
+        match shared.actions.back_mut() {
+            // Requests that the host hands over together are served together.
+            Some(Action::Serve {
+                peer: of,
+                run: last,
+            }) if *of == key
+                && last.count() + count <= count_max
+                && let Some(joined) = self.layout.join(*last, run) =>
+            {
+                *last = joined;
+                if let Some(serving) = peer.serving.back_mut() {
+                    *serving = joined;
+                }
+            }
+            Some(_) | None => {
+                peer.serving.push_back(run);
+                shared.actions.push_back(Action::Serve { peer: key, run });
+            }
+        }
         true
     }
 

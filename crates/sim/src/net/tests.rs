@@ -44,12 +44,16 @@ impl Bench {
             };
             let (now, event) = waiting.remove(first);
             match event {
-                NetEvent::Sent(node) => handed.extend(self.net.sent(now, node)),
-                NetEvent::Arrived(end, wire) => {
-                    if let Wire::Blocks { run, .. } = &wire {
-                        let bytes = self.content.layout.run_len(*run);
-                        self.net.arrived(now, end, bytes);
+                NetEvent::Sent(node) => self.net.sent(now, node, &mut handed),
+                NetEvent::QuantumArrived(end, mut items) => {
+                    self.net.arrived(now, end, &items);
+                    for wire in items.drain(..) {
+                        let arrived = NetEvent::Arrived(end, wire);
+                        self.log.push((now.as_micros(), arrived));
                     }
+                    self.net.recycle(items);
+                }
+                NetEvent::Arrived(end, wire) => {
                     self.log
                         .push((now.as_micros(), NetEvent::Arrived(end, wire)));
                 }
@@ -123,7 +127,7 @@ fn a_have_behind_blocks_waits_for_them() {
         match event {
             NetEvent::Arrived(end, Wire::Message(Message::Have { .. })) => haves.push((*end, *at)),
             NetEvent::HaveArrived(_, ends) => haves.extend(ends.iter().map(|&end| (end, *at))),
-            NetEvent::Arrived(..) | NetEvent::Sent(_) => {}
+            NetEvent::Arrived(..) | NetEvent::QuantumArrived(..) | NetEvent::Sent(_) => {}
         }
     }
     haves.sort_unstable();
@@ -193,7 +197,10 @@ fn jitter_is_late_by_up_to_its_bound_and_keeps_the_order() {
     bench.play();
     let order = bench.log.iter().map(|(_, event)| match event {
         NetEvent::Arrived(_, Wire::Message(Message::Have { piece })) => *piece,
-        NetEvent::Arrived(..) | NetEvent::Sent(_) | NetEvent::HaveArrived(..) => {
+        NetEvent::Arrived(..)
+        | NetEvent::QuantumArrived(..)
+        | NetEvent::Sent(_)
+        | NetEvent::HaveArrived(..) => {
             panic!("{event:?}")
         }
     });
@@ -233,4 +240,52 @@ fn a_close_is_heard_after_what_was_under_way() {
         panic!("{:?}", bench.log);
     };
     assert_eq!(*to, end.other());
+}
+
+#[test]
+fn a_coarse_quantum_arrives_at_once_and_in_order() {
+    let mut bench = Bench::new(2, slow_up());
+    bench.net.spec.quantum = COARSE;
+    let end = bench.connect(0, 1);
+    let (first, second) = (bench.run(0, 0, 10), bench.run(1, 0, 10));
+    bench.net.serve(Instant::START, end, first, None);
+    bench.net.send(Instant::START, end, Message::Unchoke);
+    bench.net.serve(Instant::START, end, second, None);
+    // The uplink was free, so the first run alone is a quantum.
+    assert_eq!(bench.play().len(), 2);
+    let (first_at, NetEvent::Arrived(_, Wire::Blocks { run, .. })) = &bench.log[0] else {
+        panic!("{:?}", bench.log);
+    };
+    assert_eq!(*run, first);
+    let (at, NetEvent::Arrived(_, Wire::Message(Message::Unchoke))) = &bench.log[1] else {
+        panic!("{:?}", bench.log);
+    };
+    assert_eq!(at, first_at);
+    let (at, NetEvent::Arrived(_, Wire::Blocks { run, .. })) = &bench.log[2] else {
+        panic!("{:?}", bench.log);
+    };
+    assert_eq!(*run, second);
+    assert!(at > first_at);
+}
+
+#[test]
+fn a_coarse_quantum_ends_inside_a_run() {
+    let mut bench = Bench::new(2, slow_up());
+    bench.net.spec.quantum = COARSE;
+    let end = bench.connect(0, 1);
+    let run = bench.run(0, 0, 20);
+    bench.net.serve(Instant::START, end, run, None);
+    assert_eq!(bench.play().len(), 1);
+    let parts: Vec<Run> = bench
+        .log
+        .iter()
+        .filter_map(|(_, event)| match event {
+            NetEvent::Arrived(_, Wire::Blocks { run, .. }) => Some(*run),
+            NetEvent::Arrived(..)
+            | NetEvent::QuantumArrived(..)
+            | NetEvent::HaveArrived(..)
+            | NetEvent::Sent(_) => None,
+        })
+        .collect();
+    assert_eq!(parts, [bench.run(0, 0, 16), bench.run(0, 16, 4)]);
 }

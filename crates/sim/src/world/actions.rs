@@ -11,7 +11,7 @@ use dunlin_proto::peer::ut_metadata::METADATA_PIECE_LEN;
 use dunlin_proto::peer::{Message, MetadataMessage, PexMessage, ut_pex};
 use dunlin_proto::tracker::AnnounceRequest;
 
-use super::{Dialling, Mind, What, World, end_of};
+use super::{Dialling, Mind, Side, What, World, end_of};
 use crate::net::{EndId, NodeId};
 use crate::oracles::Oracle;
 use crate::plan::Do;
@@ -96,7 +96,8 @@ impl World {
     /// The end of a peer that this node may talk to.
     fn own_end(&mut self, node: NodeId, peer: PeerKey) -> Option<EndId> {
         let end = end_of(peer);
-        let own = self.watch(end).is_some() && self.net.node(end) == node;
+        let side = self.sides.get(end.0 as usize);
+        let own = side.is_some_and(|side| side.is_known) && self.net.node(end) == node;
         self.verdicts.expect(own, Oracle::KeysAreAlive, || {
             format!("{node:?} names {peer:?}, which it never met or was told is gone")
         });
@@ -126,7 +127,7 @@ impl World {
             return self.put_event(now + DIAL_TIMEOUT, node, fail(CloseReason::TimedOut));
         };
         let end = self.net.add_connection(node, target);
-        self.watches.resize_with(end.0 as usize + 2, || None);
+        self.sides.resize_with(end.0 as usize + 2, Side::default);
         let latency = self.net.latency(end);
         if matches!(self.nodes[target.index()].mind, Mind::Off) {
             let refused = fail(CloseReason::ConnectionRefused);
@@ -174,9 +175,8 @@ impl World {
         if let Message::Extended { id, payload } = &message {
             self.judge_exchange(node, end, *id, payload);
         }
-        let layout = self.content.layout.clone();
-        if let Some(watch) = self.watch(end) {
-            watch.on_send(&message, &layout);
+        if let Some(watch) = self.sides[end.0 as usize].watch.as_deref_mut() {
+            watch.on_send(&message, &self.content.layout);
         }
         self.net.send(self.now, end, message);
     }
@@ -233,12 +233,12 @@ impl World {
         self.verdicts.expect(first_hand, polite, || {
             format!("{node:?} tells of peers that it is not connected with")
         });
+        self.nodes[node.index()].stats.pex_sent += 1;
         let Some(watch) = self.watch(end) else {
             return;
         };
         let last = watch.last_pex.replace(now);
         let in_time = last.is_none_or(|last| now.since(last) >= dunlin_engine::pex::INTERVAL);
-        self.nodes[node.index()].stats.pex_sent += 1;
         self.verdicts.expect(in_time, polite, || {
             format!("{node:?} tells of peers more than once a minute")
         });
@@ -280,6 +280,14 @@ impl World {
         let Some(end) = self.own_end(node, peer) else {
             return;
         };
+        self.nodes[node.index()].stats.requests += u64::from(run.count());
+        if self.watch(end).is_some() {
+            self.judge_request(node, end, run);
+        }
+        self.net.request(self.now, end, run);
+    }
+
+    fn judge_request(&mut self, node: NodeId, end: EndId, run: Run) {
         let Some(watch) = self.watch(end) else {
             return;
         };
@@ -288,7 +296,6 @@ impl World {
         let bytes = u64::from(self.content.layout.run_len(run));
         let now = self.now;
         let state = &mut self.nodes[node.index()];
-        state.stats.requests += u64::from(run.count());
         state.requested += bytes;
         let buffered = state.requested + state.unwritten;
         state.stats.buffered_max = state.stats.buffered_max.max(buffered);
@@ -303,7 +310,6 @@ impl World {
         self.verdicts.expect(within, Oracle::QueuesAreBounded, || {
             format!("{node:?} has {open} requests at one peer and {buffered} bytes buffered")
         });
-        self.net.request(now, end, run);
     }
 
     fn cancel(&mut self, node: NodeId, peer: PeerKey, run: Run) {
@@ -329,6 +335,18 @@ impl World {
         let Some(end) = self.own_end(node, peer) else {
             return;
         };
+        if self.watch(end).is_some() {
+            self.judge_serve(node, end, run);
+        }
+        match self.read(node, run) {
+            Ok(tags) => self.net.serve(self.now, end, run, tags),
+            Err(block) => self.verdicts.fail(Oracle::OnlyTruthOnDiskIsClaimed, || {
+                format!("{node:?} serves block {block} of {run:?}, never written")
+            }),
+        }
+    }
+
+    fn judge_serve(&mut self, node: NodeId, end: EndId, run: Run) {
         let bytes = u64::from(self.content.layout.run_len(run));
         let rate = self.net.rates(node).up.unwrap_or(1 << 30);
         let Some(watch) = self.watch(end) else {
@@ -353,14 +371,8 @@ impl World {
             .expect(handed <= max, Oracle::QueuesAreBounded, || {
                 format!("{node:?} handed {handed} bytes to one connection")
             });
-        let state = &mut self.nodes[node.index()];
-        state.stats.handed_max = state.stats.handed_max.max(handed);
-        match self.read(node, run) {
-            Ok(tags) => self.net.serve(self.now, end, run, tags),
-            Err(block) => self.verdicts.fail(Oracle::OnlyTruthOnDiskIsClaimed, || {
-                format!("{node:?} serves block {block} of {run:?}, never written")
-            }),
-        }
+        let stats = &mut self.nodes[node.index()].stats;
+        stats.handed_max = stats.handed_max.max(handed);
     }
 
     /// The tags of the run as the disk has them; `None` when all are honest.
@@ -384,28 +396,28 @@ impl World {
             if let Some(watch) = self.watch(end) {
                 watch.on_unserved(run);
             }
-            self.served(end, run, 0);
+            // From the queue: this is one of the session's own actions.
+            if let Some(event) = self.served(end, run, 0) {
+                self.put_event(self.now, node, event);
+            }
         }
     }
 
-    /// A run left the queue of its connection, sent or dropped.
-    pub(super) fn served(&mut self, end: EndId, run: Run, bytes: u32) {
+    /// A run left the queue of its connection, sent or dropped. Says what its owner is to hear.
+    pub(super) fn served(&mut self, end: EndId, run: Run, bytes: u32) -> Option<Event> {
         let len = u64::from(self.content.layout.run_len(run));
-        let node = self.net.node(end);
-        let Some(watch) = self.watch(end) else {
-            return;
-        };
-        watch.serving = watch.serving.saturating_sub(len);
-        let at = watch.runs_serving.iter().position(|&other| other == run);
-        if let Some(at) = at {
-            watch.runs_serving.swap_remove(at);
+        if !self.sides[end.0 as usize].is_known {
+            return None;
         }
-        let event = Event::Served {
-            peer: super::peer_key(end),
-            run,
-            bytes,
-        };
-        self.put_event(self.now, node, event);
+        if let Some(watch) = self.watch(end) {
+            watch.serving = watch.serving.saturating_sub(len);
+            let at = watch.runs_serving.iter().position(|&other| other == run);
+            if let Some(at) = at {
+                watch.runs_serving.swap_remove(at);
+            }
+        }
+        let peer = super::peer_key(end);
+        Some(Event::Served { peer, run, bytes })
     }
 
     fn close(&mut self, node: NodeId, peer: PeerKey, reason: CloseReason) {
@@ -553,7 +565,7 @@ impl World {
         let ends = self.net.ends(node).iter();
         let mut givers: Vec<(NodeId, u64)> = ends
             .filter(|end| {
-                let watch = self.watches[end.0 as usize].as_deref();
+                let watch = self.sides[end.0 as usize].watch.as_deref();
                 watch.is_some_and(|watch| watch.peer_interested)
             })
             .map(|end| self.net.node(end.other()))

@@ -3,14 +3,14 @@
 use dunlin_engine::event::Direction;
 use dunlin_engine::reason::CloseReason;
 use dunlin_engine::{DiskResult, Event, PeerAddr};
-use dunlin_metainfo::Run;
+use dunlin_metainfo::{Block, Run};
 use dunlin_proto::buf::BlockBuf;
 use dunlin_proto::peer::Message;
 
-use super::{Mind, What, World, peer_key};
+use super::{Mind, Side, What, World, peer_key};
 use crate::content::honest_tag;
 use crate::hostile;
-use crate::net::{EndId, NetEvent, NodeId, Wire};
+use crate::net::{EndId, Handed, NetEvent, NodeId, Wire};
 use crate::oracles::{Oracle, Watch};
 use crate::plan::Do;
 use crate::scenario::{Stay, TORRENT};
@@ -20,12 +20,24 @@ impl World {
     pub(super) fn net_event(&mut self, event: NetEvent) {
         match event {
             NetEvent::Sent(node) => {
-                if let Some(handed) = self.net.sent(self.now, node) {
-                    self.served(handed.end, handed.run, handed.bytes);
+                let mut handed = std::mem::take(&mut self.handed);
+                self.net.sent(self.now, node, &mut handed);
+                for Handed { end, run, bytes } in handed.drain(..) {
+                    if let Some(event) = self.served(end, run, bytes) {
+                        self.tell(node, event);
+                    }
                 }
+                self.handed = handed;
                 self.look_at_plan(node);
             }
             NetEvent::Arrived(end, wire) => self.arrived(end, wire),
+            NetEvent::QuantumArrived(end, mut items) => {
+                self.net.arrived(self.now, end, &items);
+                for wire in items.drain(..) {
+                    self.arrived(end, wire);
+                }
+                self.net.recycle(items);
+            }
             NetEvent::HaveArrived(piece, ends) => {
                 for end in ends {
                     if self.net.is_open(end) {
@@ -38,20 +50,12 @@ impl World {
     }
 
     fn arrived(&mut self, end: EndId, wire: Wire) {
-        if let Wire::Blocks { run, .. } = &wire {
-            let bytes = self.content.layout.run_len(*run);
-            self.net.arrived(self.now, end, bytes);
-        }
         if !self.net.is_open(end) {
             return;
         }
         match wire {
             Wire::Message(message) => self.message_arrived(end, message),
-            Wire::Requests(run) => {
-                for request in self.requests(run) {
-                    self.message_arrived(end, Message::Request(request));
-                }
-            }
+            Wire::Requests(run) => self.requests_arrived(end, run),
             Wire::Cancels(run) => {
                 for request in self.requests(run) {
                     self.message_arrived(end, Message::Cancel(request));
@@ -67,14 +71,41 @@ impl World {
         blocks.map(hostile::request).collect()
     }
 
+    /// Requests of one run arrive together. In a big swarm the session hears all of them before it
+    /// is asked what to do, as if they had come in one read.
+    fn requests_arrived(&mut self, end: EndId, run: Run) {
+        let node = self.net.node(end);
+        if self.is_fine || !matches!(self.nodes[node.index()].mind, Mind::Session(_)) {
+            for request in self.requests(run) {
+                self.message_arrived(end, Message::Request(request));
+            }
+            return;
+        }
+        let (now, peer) = (self.now, peer_key(end));
+        let layout = self.content.layout.clone();
+        for block in layout.run_blocks(run) {
+            let message = Message::Request(hostile::request(block));
+            if let Some(watch) = self.watch(end) {
+                watch.on_arrival(&message, &layout);
+            }
+            let Mind::Session(session) = &mut self.nodes[node.index()].mind else {
+                return;
+            };
+            let event = Event::PeerMessage { peer, message };
+            self.trace.on_event(now, node, &event);
+            session.handle(now, event);
+        }
+        self.obey(node);
+    }
+
     fn message_arrived(&mut self, end: EndId, message: Message) {
         let node = self.net.node(end);
         if !self.net.is_open(end) {
             return;
         }
-        let layout = self.content.layout.clone();
-        if let Some(watch) = self.watch(end) {
-            let ended = watch.on_arrival(&message, &layout);
+        if let Some(watch) = self.sides[end.0 as usize].watch.as_deref_mut() {
+            let layout = &self.content.layout;
+            let ended = watch.on_arrival(&message, layout);
             if ended > 0
                 && let Some(piece) = layout.piece(0)
             {
@@ -93,7 +124,8 @@ impl World {
         }
     }
 
-    /// Sorts what was asked for from what was not, as the production stream does.
+    /// Sorts what was asked for from what was not, as the production stream does. Where nobody
+    /// watches, the session sorts.
     fn blocks_arrived(&mut self, end: EndId, run: Run, tags: Option<&[u64]>) {
         let node = self.net.node(end);
         match self.nodes[node.index()].mind {
@@ -101,48 +133,64 @@ impl World {
             Mind::Script(_) => return self.script_gets(end, run, tags),
             Mind::Session(_) => {}
         }
+        if self.watch(end).is_none() {
+            return self.run_arrived(end, run, tags);
+        }
         let layout = self.content.layout.clone();
         let peer = peer_key(end);
-        let (now, from) = (self.now, self.net.node(end.other()));
-        let observed = self.nodes[node.index()].spec.observed;
-        for (at, block) in layout.run_blocks(run).enumerate() {
+        let mut expected_from = run.first();
+        let stretch = |from: u16, to: u16| layout.run(run.piece(), from, to.checked_sub(from)?);
+        let tags_of = |stretch: Run| {
+            let from = usize::from(stretch.first() - run.first());
+            tags.and_then(|tags| tags.get(from..))
+        };
+        for block in layout.run_blocks(run) {
             let Some(watch) = self.watch(end) else {
                 return;
             };
             let (expected, open) = watch.on_block(run.piece().get(), block.index());
-            let one = layout.run_of(block);
-            if !expected {
-                let len = block.len();
-                self.nodes[node.index()].stats.unrequested += u64::from(len);
-                self.tell(node, Event::Unrequested { peer, len });
+            if expected {
+                self.unrequest(node, layout.run_of(block), usize::from(open));
                 continue;
             }
-            self.unrequest(node, one, usize::from(open));
-            let state = &mut self.nodes[node.index()];
-            if let Some(lulls) = &mut state.lulls {
-                lulls.on_payload(now);
+            if let Some(before) = stretch(expected_from, block.index()) {
+                self.run_arrived(end, before, tags_of(before));
             }
-            let stats = &mut state.stats;
-            stats.on_received(&layout, one);
-            if observed {
-                stats.note_giver(now, from, block.len());
-            }
-            let honest = honest_tag(run.piece().get(), block.index());
-            let tag = tags
-                .and_then(|tags| tags.get(at))
-                .map_or(honest, |&tag| tag);
-            if tag != honest {
-                let lies = &mut self.nodes[node.index()].lies;
-                lies.entry(run.piece().get()).or_default().insert(from);
-            }
-            let bufs = vec![BlockBuf::phantom(block.len(), tag)];
-            let event = Event::Received {
-                peer,
-                run: one,
-                bufs,
-            };
-            self.tell(node, event);
+            expected_from = block.index() + 1;
+            let len = block.len();
+            self.nodes[node.index()].stats.unrequested += u64::from(len);
+            self.tell(node, Event::Unrequested { peer, len });
         }
+        if let Some(rest) = stretch(expected_from, run.blocks().end) {
+            self.run_arrived(end, rest, tags_of(rest));
+        }
+    }
+
+    fn run_arrived(&mut self, end: EndId, run: Run, tags: Option<&[u64]>) {
+        let (node, from) = (self.net.node(end), self.net.node(end.other()));
+        let layout = &self.content.layout;
+        let state = &mut self.nodes[node.index()];
+        if let Some(lulls) = &mut state.lulls {
+            lulls.on_payload(self.now);
+        }
+        state.stats.on_received(layout, run);
+        if state.spec.observed {
+            state.stats.note_giver(self.now, from, layout.run_len(run));
+        }
+        let piece = run.piece().get();
+        if let Some(tags) = tags
+            && (run.blocks().zip(tags)).any(|(block, &tag)| tag != honest_tag(piece, block))
+        {
+            state.lies.entry(piece).or_default().insert(from);
+        }
+        let buf = |(at, block): (usize, Block)| {
+            let told = tags.and_then(|tags| tags.get(at));
+            let honest = || honest_tag(piece, block.index());
+            BlockBuf::phantom(block.len(), told.copied().unwrap_or_else(honest))
+        };
+        let bufs = layout.run_blocks(run).enumerate().map(buf).collect();
+        let peer = peer_key(end);
+        self.tell(node, Event::Received { peer, run, bufs });
     }
 
     /// A script believes what it gets: its author wants to know how much that is.
@@ -261,8 +309,13 @@ impl World {
         let (node, remote) = (self.net.node(end), self.net.node(end.other()));
         self.net.open(end, not_before);
         let pieces = self.content.layout.pieces();
-        self.watches[end.0 as usize] =
-            Some(Box::new(Watch::new(pieces, self.both_fast(node, remote))));
+        let watch = self
+            .is_watched(node)
+            .then(|| Box::new(Watch::new(pieces, self.both_fast(node, remote))));
+        self.sides[end.0 as usize] = Side {
+            is_known: true,
+            watch,
+        };
         let addr = match how {
             Direction::Incoming => self.ephemeral_addr(end.other()),
             Direction::Outgoing => PeerAddr::Tcp(listen_addr(remote)),
@@ -319,10 +372,7 @@ impl World {
         }
         let node = self.net.node(end);
         self.net.close(self.now, end);
-        let Some(watch) = self.watch(end) else {
-            return;
-        };
-        let open = watch.open_requests();
+        let open = self.watch(end).map_or(0, |watch| watch.open_requests());
         if open > 0
             && let Some(piece) = self.content.layout.piece(0)
             && let Some(one) = self.content.layout.run(piece, 0, 1)

@@ -70,6 +70,11 @@ impl World {
             return;
         }
         state.stats.stalls += session.stalls(TORRENT, now).unwrap_or_default();
+        if !self.is_watched(node) {
+            // What it had asked for was not sorted from what it had not.
+            return;
+        }
+        let state = &self.nodes[node.index()];
         let (counted, seen) = (state.stats.stalls.total(), state.stats.stalled_s);
         self.verdicts
             .expect(counted == seen, Oracle::EveryStallHasACause, || {

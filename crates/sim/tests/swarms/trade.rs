@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dunlin_engine::config::{PieceOrder, RateLimits, SeedStrategy};
 use dunlin_metainfo::Bitfield;
+use dunlin_sim::net::{COARSE, FINE};
 use dunlin_sim::scenario::{KIB, MIB};
 use dunlin_sim::{Content, Do, NodeId, Report, Swarm, When};
 
@@ -351,4 +352,18 @@ fn a_seed_that_favours_the_fastest_gives_most_to_fast_downlinks() {
         fast.map(|node| node.stats.downloaded).sum::<u64>()
     };
     assert!(fast(SeedStrategy::FastestUpload) > fast(SeedStrategy::RoundRobin));
+}
+
+#[test]
+fn the_coarse_network_comes_to_what_the_fine_one_does() {
+    let run = |quantum| {
+        Swarm::new(2, &Content::new(512, 256 * KIB), 60)
+            .quantum(quantum)
+            .run()
+            .expect_all_oracles()
+    };
+    let (fine, coarse) = (run(FINE), run(COARSE));
+    let ratio = coarse.efficiency / fine.efficiency;
+    assert!((0.97..1.03).contains(&ratio), "{ratio}");
+    assert!(coarse.events * 3 < fine.events * 2, "{}", coarse.events);
 }
