@@ -59,9 +59,15 @@ fn hint(word: &str) -> Option<Failure> {
             .iter()
             .any(|start| word.starts_with(start))
         || crate::source::is_info_hash(word);
+    // A shell would read `&` and `?`, and cut at blanks.
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:%+,@".contains(c);
+    let typed = match word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    };
     looks_like_source.then(|| {
         Failure::usage(format!(
-            "{word:?} is no command; to download it: dunlin get {word}"
+            "{word:?} is no command; to download it: dunlin get {typed}"
         ))
     })
 }

@@ -51,9 +51,24 @@ fn what_is_not_built_is_absent_from_the_help() {
 }
 
 #[test]
+fn what_is_to_be_typed_survives_a_shell() {
+    for (word, typed) in [
+        ("a/thing-1.torrent", "get a/thing-1.torrent"),
+        (
+            "magnet:?xt=urn:btih:00&dn=x",
+            "get 'magnet:?xt=urn:btih:00&dn=x'",
+        ),
+        ("it's.torrent", r"get 'it'\''s.torrent'"),
+    ] {
+        let failure = failure(&format!("dunlin {word}"));
+        assert!(failure.ends_with(typed), "{failure}");
+    }
+}
+
+#[test]
 fn something_to_download_hints_at_get() {
     assert!(failure("dunlin thing.torrent").ends_with("dunlin get thing.torrent"));
-    assert!(failure("dunlin magnet:?xt=urn:btih:0").contains("dunlin get magnet:"));
+    assert!(failure("dunlin magnet:?xt=urn:btih:0").contains("dunlin get 'magnet:"));
 }
 
 #[test]
