@@ -9,7 +9,7 @@ use dunlin_proto::rng::Rng;
 use crate::content::Content;
 use crate::disk::WritePolicy;
 use crate::figures::Figure;
-use crate::hostile::Hostile;
+use crate::hostile::{Hostile, MetadataLie};
 use crate::net::NodeId;
 use crate::plan::{Do, When};
 use crate::report::Report;
@@ -168,6 +168,22 @@ const ALL: &[Scenario] = &[
             Swarm::new(seed, &content, peers).every_node(|index, node| {
                 node.from_magnet = index > 0;
             })
+        },
+        ..PLAIN
+    },
+    Scenario {
+        name: "magnet-liars",
+        about: "one honest seed, and one of each kind of peer that lies about the metadata",
+        peers: 5,
+        build: |peers, seed| {
+            let content = Content::new(64, 256 * KIB).with_metadata(64 << 10);
+            let swarm = Swarm::new(seed, &content, peers).every_node(|index, node| {
+                node.from_magnet = index > 0;
+            });
+            let kinds = MetadataLie::ALL.map(Hostile::Metadata);
+            kinds
+                .into_iter()
+                .fold(swarm, |swarm, kind| swarm.hostile(1, kind))
         },
         ..PLAIN
     },

@@ -17,6 +17,12 @@ use dunlin_proto::time::Instant;
 
 use crate::content::honest_tag;
 use crate::net::Rates;
+use metadata::FalseSource;
+
+mod metadata;
+
+pub use metadata::MetadataLie;
+pub(crate) use metadata::metadata_asked;
 
 mod download;
 mod fake_progress;
@@ -31,6 +37,8 @@ pub struct Io<'a> {
     pub now: Instant,
     pub rng: &'a mut Rng,
     pub layout: &'a Arc<Layout>,
+    /// Length of the info dictionary.
+    pub metadata_len: u32,
     pub acts: Vec<Act>,
 }
 
@@ -86,6 +94,8 @@ pub enum Hostile {
     Strategic,
     /// Tells of peers that do not exist, as many and as often as it may (BEP 11).
     PexPoisoner,
+    /// Offers metadata that is none (BEP 9).
+    Metadata(MetadataLie),
 }
 
 impl Hostile {
@@ -116,6 +126,7 @@ impl Hostile {
             Self::FakeProgress => "fake-progress",
             Self::Strategic => "strategic",
             Self::PexPoisoner => "pex-poisoner",
+            Self::Metadata(lie) => lie.name(),
         }
     }
 
@@ -140,6 +151,7 @@ impl Hostile {
             Self::FakeProgress => Box::new(FakeProgress::new()),
             Self::Strategic => Box::new(Strategic::new(rates.up.unwrap_or(UP_FREE))),
             Self::PexPoisoner => Box::new(PexPoisoner),
+            Self::Metadata(lie) => Box::new(FalseSource { lie }),
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct NodeStats {
     pub wasted: u64,
     /// Messages that told a peer of others (BEP 11).
     pub pex_sent: u32,
+    /// Requests for metadata (BEP 9), by whom they went to and in which second.
+    pub metadata_asked: BTreeMap<(NodeId, u64), u32>,
     /// Blocks that arrived and nobody had asked for.
     pub unrequested: u64,
     /// Requests that the node sent.
@@ -82,6 +84,7 @@ impl NodeStats {
             duplicate: 0,
             wasted: 0,
             pex_sent: 0,
+            metadata_asked: BTreeMap::new(),
             unrequested: 0,
             requests: 0,
             connections_max: 0,

@@ -451,6 +451,7 @@ impl World {
             now: self.now,
             rng: &mut self.rng,
             layout: &self.content.layout,
+            metadata_len: self.content.info.len() as u32,
             acts: Vec::new(),
         };
         play(script.as_mut(), &mut io);

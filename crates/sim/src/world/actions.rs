@@ -9,9 +9,11 @@ use dunlin_engine::{Action, Alert, DiskJob, DiskOp, Event, PeerAddr, PeerKey};
 use dunlin_metainfo::{Bitfield, Run};
 use dunlin_proto::peer::ut_metadata::METADATA_PIECE_LEN;
 use dunlin_proto::peer::{Message, MetadataMessage, PexMessage, ut_pex};
+use dunlin_proto::time::Instant;
 use dunlin_proto::tracker::AnnounceRequest;
 
 use super::{Dialling, Mind, Side, What, World, end_of};
+use crate::hostile::metadata_asked;
 use crate::net::{EndId, NodeId};
 use crate::oracles::Oracle;
 use crate::plan::Do;
@@ -174,6 +176,12 @@ impl World {
         self.judge_claims(node, &message);
         if let Message::Extended { id, payload } = &message {
             self.judge_exchange(node, end, *id, payload);
+        }
+        if metadata_asked(&message).is_some() {
+            let to = self.net.node(end.other());
+            let second = self.now.since(Instant::START).as_secs();
+            let asked = &mut self.nodes[node.index()].stats.metadata_asked;
+            *asked.entry((to, second)).or_default() += 1;
         }
         if let Some(watch) = self.sides[end.0 as usize].watch.as_deref_mut() {
             watch.on_send(&message, &self.content.layout);

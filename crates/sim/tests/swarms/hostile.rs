@@ -1,5 +1,6 @@
 //! Peers that lie, stall, flood and send garbage.
 
+use dunlin_sim::hostile::MetadataLie;
 use dunlin_sim::scenario::KIB;
 use dunlin_sim::{Content, Hostile, NodeId, Report, Swarm};
 
@@ -98,5 +99,60 @@ fn a_lie_in_the_last_short_piece_is_found_like_any_other() {
             .run()
             .expect_all_oracles();
         assert!(report.wasted_bytes > 0, "seed {seed}");
+    }
+}
+
+/// Three leeches with a magnet, one honest seed, and as many as can be of a kind that lies.
+fn beset_magnets(seed: u64, kinds: &[MetadataLie]) {
+    const LEN: usize = 200_000;
+    const PIECES: u32 = 13;
+    let content = Content::new(16, 128 * KIB).with_metadata(LEN);
+    let honest = 4;
+    let swarm = Swarm::new(seed, &content, honest - 1)
+        .every_node(|index, node| node.from_magnet = index > 0)
+        .at_most(600);
+    let swarm = kinds.iter().fold(swarm, |swarm, &lie| {
+        swarm.hostile(1, Hostile::Metadata(lie))
+    });
+    let report = swarm.run().expect_all_oracles();
+    let what = format!("seed {seed}, {kinds:?}");
+    assert!(report.t_all_s.is_some(), "{what}");
+    assert!(report.banned().all(|(_, peer)| peer.0 >= honest), "{what}");
+    let mut asked_of = report.nodes[1..honest as usize]
+        .iter()
+        .flat_map(|node| node.stats.metadata_asked.keys());
+    let are_liars_asked = asked_of.any(|(peer, _)| peer.0 >= honest);
+    assert!(are_liars_asked, "{what}: no liar was asked");
+    for node in &report.nodes[1..honest as usize] {
+        let asked = &node.stats.metadata_asked;
+        assert!(!asked.is_empty(), "{what}: nobody was asked for metadata");
+        for (&(peer, second), &count) in asked.iter().filter(|((peer, _), _)| peer.0 >= honest) {
+            // Every piece once, and at most ten requests more (threats.md, goal 9).
+            assert!(
+                count <= PIECES + 10,
+                "{what}: {count} in second {second} of {peer:?}"
+            );
+        }
+        for liar in honest..honest + kinds.len() as u32 {
+            let of_liar = || asked.iter().filter(|((peer, _), _)| peer.0 == liar);
+            let total: u32 = of_liar().map(|(_, count)| count).sum();
+            let again = total.saturating_sub(PIECES);
+            assert!(
+                again <= 10 * of_liar().count() as u32,
+                "{what}: {again} of {liar}"
+            );
+        }
+    }
+}
+
+#[test]
+fn magnets_complete_whatever_most_peers_lie_about_the_metadata() {
+    for lie in MetadataLie::ALL {
+        for seed in 1..=5 {
+            beset_magnets(seed, &[lie; 5]);
+        }
+    }
+    for seed in 1..=20 {
+        beset_magnets(seed, &MetadataLie::ALL);
     }
 }
