@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+pub use dunlin_engine::words::{count, show_bytes, show_duration, show_rate};
+
 /// How `K`, `M`, `G` are read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Prefix {
@@ -128,49 +130,6 @@ pub fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// `134.2 MB`: decimal, three or four digits.
-pub fn show_bytes(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KB", "MB", "GB", "TB"];
-    if bytes < 1000 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1e3;
-    let mut unit = 0;
-    while value >= 999.95 && unit + 1 < UNITS.len() {
-        value /= 1e3;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
-}
-
-pub fn show_rate(bytes_per_s: u64) -> String {
-    format!("{}/s", show_bytes(bytes_per_s))
-}
-
-/// `1 peer`, `2 peers`.
-pub fn count(number: usize, what: &str) -> String {
-    if number == 1 {
-        format!("1 {what}")
-    } else {
-        format!("{number} {what}s")
-    }
-}
-
-/// `8.2 s`, `3m 05s`, `2h 07m`, `4d 03h`.
-pub fn show_duration(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    if seconds < 99.95 {
-        return format!("{seconds:.1} s");
-    }
-    let seconds = duration.as_secs_f64().round() as u64;
-    let (big, big_unit, small, small_unit) = match seconds {
-        0..3_600 => (seconds / 60, 'm', seconds % 60, 's'),
-        3_600..86_400 => (seconds / 3_600, 'h', seconds % 3_600 / 60, 'm'),
-        _ => (seconds / 86_400, 'd', seconds % 86_400 / 3_600, 'h'),
-    };
-    format!("{big}{big_unit} {small:02}{small_unit}")
-}
-
 /// `31`: how many hundredths of `of`, rounded down; all of nothing is everything.
 pub fn percent(part: u64, of: u64) -> u64 {
     if of == 0 {
@@ -254,14 +213,6 @@ mod tests {
 
     #[test]
     fn quantities_read_well() {
-        assert_eq!(show_bytes(0), "0 B");
-        assert_eq!(show_bytes(999), "999 B");
-        assert_eq!(show_bytes(134_217_728), "134.2 MB");
-        assert_eq!(show_bytes(999_960), "1.0 MB");
-        assert_eq!(show_rate(10_000_000), "10.0 MB/s");
-        assert_eq!(show_duration(Duration::from_millis(15_120)), "15.1 s");
-        assert_eq!(show_duration(Duration::from_secs(185)), "3m 05s");
-        assert_eq!(show_duration(Duration::from_secs(7_620)), "2h 07m");
         assert_eq!(percent(31, 100), 31);
         assert_eq!(percent(0, 0), 100);
     }

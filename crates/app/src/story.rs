@@ -9,6 +9,7 @@ use std::time::Duration;
 use dunlin_engine::alert::{Alert, Side, Summary};
 use dunlin_engine::event::{Direction, PeerAddr};
 use dunlin_engine::reason::ChokeReason;
+pub use dunlin_engine::words::shown_id;
 use dunlin_host::shown_url;
 use dunlin_metainfo::InfoHash;
 use serde_json::{Value, json};
@@ -16,7 +17,6 @@ use serde_json::{Value, json};
 use crate::clean::clean;
 use crate::events::Events;
 use crate::failure::Failure;
-use crate::quantity::{count, show_bytes, show_duration, show_rate};
 
 /// Tells the story of one torrent.
 #[derive(Debug)]
@@ -63,7 +63,8 @@ impl Story {
                 interested,
                 ..
             } => {
-                self.tell_interest(*peer, *by, *interested);
+                self.tell_interest(*peer, *by, *interested, &line(alert));
+                return Ok(());
             }
             Alert::Disconnected { peer, .. } => {
                 self.interest_told.remove(&(*peer, true));
@@ -72,27 +73,19 @@ impl Story {
             Alert::Announced { url, .. } => {
                 self.troubles.remove(url);
             }
-            Alert::AnnounceFailed {
-                url, message, next, ..
-            } => {
-                let trouble = format!("tracker {}: {}", clean(&shown_url(url)), clean(message));
-                let line = format!("{trouble}; {}", next_try(*next));
-                return self.trouble(events, url, trouble, &line);
+            Alert::AnnounceFailed { url, message, .. } => {
+                return self.trouble(events, url, message, &line(alert));
             }
             Alert::TrackerWarning { url, message, .. } => {
-                let line = format!(
-                    "tracker {} warns: {}",
-                    clean(&shown_url(url)),
-                    clean(message)
-                );
-                return self.trouble(events, url, line.clone(), &line);
+                return self.trouble(events, url, message, &line(alert));
             }
             Alert::AlreadyAdded { .. } => {
-                let line = "not added: the same torrent is here already";
-                return self.warn(events, "already_added", line);
+                return self.warn(events, "already_added", &line(alert));
             }
             Alert::Connected { .. }
+            | Alert::Dialling { .. }
             | Alert::DialFailed { .. }
+            | Alert::Refused { .. }
             | Alert::PieceDone { .. }
             | Alert::PieceFailed { .. }
             | Alert::PeerBanned { .. }
@@ -109,11 +102,12 @@ impl Story {
             | Alert::Stalled { .. }
             | Alert::Flowing { .. } => {}
         }
-        if let Some((code, line)) = misdeed(alert) {
-            return self.warn(events, code, &line);
-        }
-        if let Some(line) = line(alert) {
-            self.say(&line);
+        let line = line(alert);
+        match told(alert) {
+            Told::Warned(code) => return self.warn(events, code, &line),
+            Told::Said => self.say(&line),
+            Told::Whispered => tracing::debug!(target: "dunlin", "{}{line}", self.prefix),
+            Told::Elsewhere => {}
         }
         match event(alert) {
             Some((name, body)) => events.emit_at(at, name, Some(&self.info_hash), || body),
@@ -123,18 +117,9 @@ impl Story {
 
     /// Near the end, and between two leeches that are equally far, interest comes and goes many
     /// times a second: only the first time is worth more than `debug`.
-    fn tell_interest(&mut self, peer: PeerAddr, by: Side, interested: bool) {
-        let verb = if interested {
-            "interested"
-        } else {
-            "no longer interested"
-        };
-        let line = match by {
-            Side::Us => format!("we are {verb} in {peer}"),
-            Side::Peer => format!("{peer} is {verb} in us"),
-        };
+    fn tell_interest(&mut self, peer: PeerAddr, by: Side, interested: bool, line: &str) {
         if interested && self.interest_told.insert((peer, by == Side::Us)) {
-            self.say(&line);
+            self.say(line);
         } else {
             tracing::debug!(target: "dunlin", "{}{line}", self.prefix);
         }
@@ -144,11 +129,11 @@ impl Story {
         &mut self,
         events: &Events,
         url: &str,
-        trouble: String,
+        trouble: &str,
         line: &str,
     ) -> Result<(), Failure> {
-        let before = self.troubles.insert(url.to_owned(), trouble.clone());
-        if before == Some(trouble) {
+        let before = self.troubles.insert(url.to_owned(), trouble.to_owned());
+        if before.as_deref() == Some(trouble) {
             self.say(line);
             return events.warning(Some(&self.info_hash), "tracker", line);
         }
@@ -156,107 +141,59 @@ impl Story {
     }
 }
 
-/// Code and line of what a peer did wrong.
-fn misdeed(alert: &Alert) -> Option<(&'static str, String)> {
-    if let Alert::PieceFailed { piece, from, .. } = alert {
-        let from = list(from);
-        let line =
-            format!("piece {piece} failed its hash and is fetched again; it came from {from}");
-        Some(("piece_failed", line))
-    } else if let Alert::PeerBanned { peer, piece, .. } = alert {
-        let line = format!("{peer} is banned: it sent wrong data for piece {piece}");
-        Some(("peer_banned", line))
-    } else if let Alert::MetadataFailed { from, banned, .. } = alert {
-        let from = list(from);
-        let line = if *banned {
-            format!("{from} is banned: it sent wrong metadata")
-        } else {
-            format!("the metadata from {from} is wrong and is fetched again")
-        };
-        Some(("metadata_failed", line))
-    } else {
-        None
+/// The sentence of an alert, fit for a terminal. What may be secret in the URL of a tracker is left
+/// out.
+fn line(alert: &Alert) -> String {
+    let mut alert = alert.clone();
+    if let Alert::Announced { url, .. }
+    | Alert::AnnounceFailed { url, .. }
+    | Alert::TrackerWarning { url, .. } = &mut alert
+    {
+        *url = shown_url(url);
     }
+    clean(&alert.sentence())
 }
 
-/// The line of what only followers of the story want to know.
-fn line(alert: &Alert) -> Option<String> {
-    Some(match alert {
-        Alert::Connected {
-            peer,
-            direction,
-            peer_id,
-            client,
-            ..
-        } => {
-            let who = format!(
-                "({}, peer id {})",
-                clean(client),
-                shown_id(peer_id.as_bytes())
-            );
-            match direction {
-                Direction::Incoming => format!("{peer} connected to us {who}"),
-                Direction::Outgoing => format!("connected to {peer} {who}"),
-            }
-        }
-        Alert::Disconnected { peer, reason, .. } => format!("disconnected from {peer}: {reason}"),
-        Alert::DialFailed { peer, reason, .. } => format!("cannot connect to {peer}: {reason}"),
-        Alert::PieceDone {
-            piece,
-            have,
-            total,
-            from,
-            ..
-        } => {
-            format!("piece {piece} from {}; have {have} of {total}", list(from))
-        }
-        Alert::MetadataDone { bytes, from, .. } => {
-            format!("metadata ({bytes} bytes) from {}", list(from))
-        }
-        Alert::Preferred {
-            peers,
-            optimistic,
-            interested,
-            ..
-        } => preferred_line(peers, *optimistic, *interested),
-        Alert::Choke {
-            peer,
-            by,
-            choked,
-            reason,
-            ..
-        } => choke_line(*peer, *by, *choked, *reason),
-        Alert::Announced {
-            url, peers, next, ..
-        } => {
-            let (peers, next) = (count(*peers, "peer"), show_duration(*next));
-            format!(
-                "tracker {}: {peers}; next announce in {next}",
-                clean(&shown_url(url))
-            )
-        }
-        Alert::Listens { peer, at, .. } => format!("{peer} listens on {at}"),
-        Alert::PeerCompleted { peer, .. } => format!("{peer} has everything"),
-        Alert::SuperSeeding { on: true, .. } => {
-            "super-seeding: each piece goes to one peer first".to_owned()
-        }
-        Alert::SuperSeeding { on: false, .. } => {
-            "super-seeding is over: everybody is told of every piece".to_owned()
-        }
-        Alert::Stalled { stall, seconds, .. } => format!("stalled for {seconds} s: {stall}"),
-        Alert::Flowing { seconds, .. } => format!("it flows again, after {seconds} s"),
-        // Told louder, or by whom it ends.
+/// How an alert is told.
+enum Told {
+    /// A peer did something wrong, with the code of the warning.
+    Warned(&'static str),
+    /// Part of the story.
+    Said,
+    /// For who wants every detail.
+    Whispered,
+    /// Not here: by whom it ends, or with more.
+    Elsewhere,
+}
+
+fn told(alert: &Alert) -> Told {
+    match alert {
+        Alert::PieceFailed { .. } => Told::Warned("piece_failed"),
+        Alert::PeerBanned { .. } => Told::Warned("peer_banned"),
+        Alert::MetadataFailed { .. } => Told::Warned("metadata_failed"),
+        Alert::Connected { .. }
+        | Alert::Disconnected { .. }
+        | Alert::DialFailed { .. }
+        | Alert::PieceDone { .. }
+        | Alert::MetadataDone { .. }
+        | Alert::Preferred { .. }
+        | Alert::Choke { .. }
+        | Alert::Announced { .. }
+        | Alert::Listens { .. }
+        | Alert::PeerCompleted { .. }
+        | Alert::SuperSeeding { .. }
+        | Alert::Stalled { .. }
+        | Alert::Flowing { .. } => Told::Said,
+        // Anybody can make these by the thousand.
+        Alert::Dialling { .. } | Alert::Refused { .. } => Told::Whispered,
         Alert::Interest { .. }
         | Alert::AlreadyAdded { .. }
-        | Alert::PieceFailed { .. }
-        | Alert::PeerBanned { .. }
-        | Alert::MetadataFailed { .. }
         | Alert::AnnounceFailed { .. }
         | Alert::TrackerWarning { .. }
         | Alert::FileCompleted { .. }
         | Alert::Complete { .. }
-        | Alert::DiskFailed { .. } => return None,
-    })
+        | Alert::DiskFailed { .. } => Told::Elsewhere,
+    }
 }
 
 /// Name and body of the event, for what the contract lists.
@@ -279,7 +216,27 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
         }
         Alert::Disconnected { peer, reason, .. } => (
             "disconnected",
-            json!({ "peer": peer.to_string(), "reason": reason.to_string() }),
+            json!({
+                "peer": peer.to_string(), "reason": reason.to_string(), "code": reason.code(),
+            }),
+        ),
+        Alert::Dialling { peer, reason, .. } => (
+            "dialling",
+            json!({
+                "peer": peer.to_string(), "reason": reason.to_string(), "code": reason.code(),
+            }),
+        ),
+        Alert::DialFailed { peer, reason, .. } => (
+            "dial_failed",
+            json!({
+                "peer": peer.to_string(), "reason": reason.to_string(), "code": reason.code(),
+            }),
+        ),
+        Alert::Refused { peer, reason, .. } => (
+            "refused",
+            json!({
+                "peer": peer.to_string(), "reason": reason.to_string(), "code": reason.code(),
+            }),
         ),
         Alert::PieceDone {
             piece,
@@ -321,8 +278,7 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
             }),
         ),
         Alert::Flowing { seconds, .. } => ("flowing", json!({ "seconds": seconds })),
-        Alert::DialFailed { .. }
-        | Alert::AlreadyAdded { .. }
+        Alert::AlreadyAdded { .. }
         | Alert::SuperSeeding { .. }
         | Alert::Interest { .. }
         | Alert::Listens { .. }
@@ -345,43 +301,6 @@ fn way(direction: Direction) -> &'static str {
     }
 }
 
-fn choke_line(peer: PeerAddr, by: Side, choked: bool, reason: ChokeReason) -> String {
-    match (by, choked, reason) {
-        (Side::Us, false, ChokeReason::Optimistic) => format!("optimistic unchoke: {peer}"),
-        (Side::Us, true, reason) => format!("we choked {peer}: {reason}"),
-        (Side::Us, false, reason) => format!("we unchoked {peer}: {reason}"),
-        (Side::Peer, true, _) => format!("{peer} choked us"),
-        (Side::Peer, false, _) => format!("{peer} unchoked us"),
-    }
-}
-
-/// When a tracker that failed is asked again, or that another one is.
-fn next_try(next: Duration) -> String {
-    if next.is_zero() {
-        "the next tracker is asked".to_owned()
-    } else {
-        format!("next try in {}", show_duration(next))
-    }
-}
-
-fn preferred_line(
-    peers: &[(PeerAddr, u64)],
-    optimistic: Option<PeerAddr>,
-    interested: u32,
-) -> String {
-    let names: Vec<String> = peers
-        .iter()
-        .map(|(peer, rate)| format!("{peer} ({})", show_rate(*rate)))
-        .collect();
-    let names = if names.is_empty() {
-        "none".to_owned()
-    } else {
-        names.join(", ")
-    };
-    let optimistic = optimistic.map_or("none".to_owned(), |peer| peer.to_string());
-    format!("preferred neighbours: {names}; optimistic: {optimistic}; {interested} interested")
-}
-
 /// The body of a `preferred` event.
 fn preferred(peers: &[(PeerAddr, u64)], optimistic: Option<PeerAddr>, interested: u32) -> Value {
     let peers: Value = peers
@@ -398,7 +317,9 @@ fn choke(peer: PeerAddr, by: Side, reason: ChokeReason) -> Value {
         Side::Us => "us",
         Side::Peer => "peer",
     };
-    json!({ "peer": peer.to_string(), "by": by, "reason": reason.to_string() })
+    json!({
+        "peer": peer.to_string(), "by": by, "reason": reason.to_string(), "code": reason.code(),
+    })
 }
 
 /// The body of a `complete` event.
@@ -425,60 +346,11 @@ fn complete(summary: &Summary) -> Value {
 
 /// The line that ends a download.
 pub fn summary_line(name: &str, summary: &Summary) -> String {
-    let useful = summary
-        .downloaded
-        .saturating_sub(summary.duplicate + summary.failed_hash);
-    let ratio = if summary.bytes == 0 {
-        0.0
-    } else {
-        summary.uploaded as f64 / summary.bytes as f64
-    };
-    let best: Vec<String> = summary
-        .best_peers
-        .iter()
-        .map(|(peer, bytes, rate)| format!("{peer} {} at {}", show_bytes(*bytes), show_rate(*rate)))
-        .collect();
-    let best = if best.is_empty() {
-        "none".to_owned()
-    } else {
-        best.join(", ")
-    };
-    format!(
-        "complete: {}: {} in {}, mean {}, peak {}; useful {}, duplicate {}, failed {}; \
-         ratio {ratio:.2}; best peers: {best}",
-        clean(name),
-        show_bytes(summary.bytes),
-        show_duration(summary.elapsed),
-        show_rate(summary.mean_rate),
-        show_rate(summary.peak_rate),
-        show_bytes(useful),
-        show_bytes(summary.duplicate),
-        show_bytes(summary.failed_hash),
-    )
-}
-
-fn list(peers: &[PeerAddr]) -> String {
-    if peers.is_empty() {
-        return "the disk".to_owned();
-    }
-    addresses(peers).join(", ")
+    format!("complete: {}: {}", clean(name), summary.sentence())
 }
 
 fn addresses(peers: &[PeerAddr]) -> Vec<String> {
     peers.iter().map(ToString::to_string).collect()
-}
-
-/// A peer id as text: what is not printable becomes a dot.
-pub fn shown_id(id: &[u8; 20]) -> String {
-    id.iter()
-        .map(|&byte| {
-            if byte.is_ascii_graphic() {
-                char::from(byte)
-            } else {
-                '.'
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -2,13 +2,15 @@
 //!
 //! Alerts flow out only. Nothing in the engine depends on whether anybody listens.
 
+mod sentence;
+
 use std::time::Duration;
 
 use dunlin_metainfo::{PeerId, PieceIndex};
 
 use crate::event::{Direction, DiskError, PeerAddr, TorrentKey};
 use crate::explain::Stall;
-use crate::reason::{ChokeReason, CloseReason};
+use crate::reason::{ChokeReason, CloseReason, DialReason, RefuseReason};
 
 #[derive(Clone, Debug)]
 pub enum Alert {
@@ -24,6 +26,12 @@ pub enum Alert {
         peer: PeerAddr,
         reason: CloseReason,
     },
+    /// A connection is tried.
+    Dialling {
+        torrent: TorrentKey,
+        peer: PeerAddr,
+        reason: DialReason,
+    },
     DialFailed {
         torrent: TorrentKey,
         peer: PeerAddr,
@@ -33,6 +41,12 @@ pub enum Alert {
     AlreadyAdded {
         torrent: TorrentKey,
         first: TorrentKey,
+    },
+    /// Somebody dialled us and was not let in.
+    Refused {
+        torrent: TorrentKey,
+        peer: PeerAddr,
+        reason: RefuseReason,
     },
     /// A piece is verified and written.
     PieceDone {
@@ -156,8 +170,10 @@ impl Alert {
         match self {
             Self::Connected { torrent, .. }
             | Self::Disconnected { torrent, .. }
+            | Self::Dialling { torrent, .. }
             | Self::DialFailed { torrent, .. }
             | Self::AlreadyAdded { torrent, .. }
+            | Self::Refused { torrent, .. }
             | Self::PieceDone { torrent, .. }
             | Self::PieceFailed { torrent, .. }
             | Self::PeerBanned { torrent, .. }

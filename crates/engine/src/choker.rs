@@ -139,10 +139,22 @@ impl Choker {
             // Stable: within both groups the order stays.
             ranking.sort_by_key(|candidate| !self.preferred.contains(&candidate.peer));
         }
+        let beyond = self.preferred_neighbors.min(ranking.len());
+        let capped: BTreeSet<PeerKey> = ranking
+            .get(slots..beyond)
+            .unwrap_or_default()
+            .iter()
+            .map(|candidate| candidate.peer)
+            .collect();
         ranking.truncate(slots);
         self.preferred = ranking.iter().map(|candidate| candidate.peer).collect();
 
-        let former_optimistic = self.optimistic;
+        let former = Former {
+            optimistic: self.optimistic,
+            newcomers: self.newcomers(now, candidates),
+            least: ranking.iter().map(|candidate| mode.rate(candidate)).min(),
+            capped,
+        };
         self.choose_optimistic(now, rng, candidates, optimistic_due);
 
         let mut preferred: Vec<_> = ranking
@@ -154,7 +166,7 @@ impl Choker {
             regular,
             preferred,
             optimistic: self.optimistic,
-            changes: self.changes(now, mode, candidates, former_optimistic),
+            changes: self.changes(now, mode, candidates, &former),
         }
     }
 
@@ -334,10 +346,25 @@ impl Choker {
     /// soon have a piece to trade. New is who connected in the last three optimistic intervals and
     /// never had the slot.
     fn weight(&self, now: Instant, candidate: &Candidate) -> u64 {
+        if self.is_new(now, candidate) {
+            NEW_WEIGHT
+        } else {
+            1
+        }
+    }
+
+    fn is_new(&self, now: Instant, candidate: &Candidate) -> bool {
         let age = now.since(candidate.connected_at);
-        let is_new = age < self.optimistic_interval * NEW_INTERVALS
-            && !self.was_optimistic.contains(&candidate.peer);
-        if is_new { NEW_WEIGHT } else { 1 }
+        age < self.optimistic_interval * NEW_INTERVALS
+            && !self.was_optimistic.contains(&candidate.peer)
+    }
+
+    fn newcomers(&self, now: Instant, candidates: &[Candidate]) -> BTreeSet<PeerKey> {
+        let choked = candidates.iter().filter(|candidate| !candidate.unchoked);
+        choked
+            .filter(|candidate| self.is_new(now, candidate))
+            .map(|candidate| candidate.peer)
+            .collect()
     }
 
     /// The differences between what is and what was chosen.
@@ -346,7 +373,7 @@ impl Choker {
         now: Instant,
         mode: Mode,
         candidates: &[Candidate],
-        former_optimistic: Option<PeerKey>,
+        former: &Former,
     ) -> Vec<Choice> {
         let mut changes = Vec::new();
         for candidate in candidates {
@@ -357,12 +384,14 @@ impl Choker {
                 continue;
             }
             let reason = if is_preferred {
-                mode.unchoke_reason()
+                mode.unchoke_reason(candidate)
+            } else if unchoke && former.newcomers.contains(&peer) {
+                ChokeReason::Newcomer
             } else if unchoke {
                 ChokeReason::Optimistic
             } else {
                 self.turn_ended.insert(peer, now);
-                mode.choke_reason(candidate, former_optimistic == Some(peer))
+                mode.choke_reason(candidate, former)
             };
             changes.push(Choice {
                 peer,
@@ -394,29 +423,58 @@ impl Mode {
             }
     }
 
-    fn unchoke_reason(self) -> ChokeReason {
+    fn unchoke_reason(self, candidate: &Candidate) -> ChokeReason {
         match self {
             Self::Leeching(LeechStrategy::TitForTat)
-            | Self::Seeding(SeedStrategy::FastestUpload) => ChokeReason::Preferred,
+            | Self::Seeding(SeedStrategy::FastestUpload) => {
+                if self.rate(candidate) == 0 {
+                    ChokeReason::Drawn
+                } else {
+                    ChokeReason::Preferred
+                }
+            }
             Self::Seeding(SeedStrategy::RoundRobin) => ChokeReason::RoundRobin,
         }
     }
 
-    fn choke_reason(self, candidate: &Candidate, was_optimistic: bool) -> ChokeReason {
+    fn choke_reason(self, candidate: &Candidate, former: &Former) -> ChokeReason {
         if !candidate.interested {
             ChokeReason::NotInterested
-        } else if was_optimistic {
+        } else if former.capped.contains(&candidate.peer) {
+            ChokeReason::SlotsElsewhere
+        } else if former.optimistic == Some(candidate.peer) {
             ChokeReason::TurnOver
         } else if !self.admits(candidate) {
             ChokeReason::Snubbed
         } else {
             match self {
                 Self::Leeching(LeechStrategy::TitForTat)
-                | Self::Seeding(SeedStrategy::FastestUpload) => ChokeReason::OthersFaster,
+                | Self::Seeding(SeedStrategy::FastestUpload) => {
+                    if former
+                        .least
+                        .is_some_and(|least| self.rate(candidate) >= least)
+                    {
+                        ChokeReason::OthersDrawn
+                    } else {
+                        ChokeReason::OthersFaster
+                    }
+                }
                 Self::Seeding(SeedStrategy::RoundRobin) => ChokeReason::TurnOver,
             }
         }
     }
+}
+
+/// What a round found and left, by which its changes are explained.
+#[derive(Debug)]
+struct Former {
+    optimistic: Option<PeerKey>,
+    /// Choked peers that are new.
+    newcomers: BTreeSet<PeerKey>,
+    /// The rate of the slowest preferred neighbour.
+    least: Option<u64>,
+    /// Those who would be preferred if no other torrent used the session's slots.
+    capped: BTreeSet<PeerKey>,
 }
 
 /// Where a peer stands while everybody is served in turn, first come the best.

@@ -32,6 +32,7 @@ pub mod stream;
 pub mod superseed;
 pub mod torrent;
 pub mod verify;
+pub mod words;
 
 pub use alert::Alert;
 pub use command::{AddMagnet, AddTorrent, Command};

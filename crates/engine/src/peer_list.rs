@@ -16,6 +16,7 @@ use dunlin_proto::time::Instant;
 use crate::event::{PeerAddr, PeerSource};
 use crate::external::OwnAddresses;
 use crate::reach::{is_dialable, network};
+use crate::reason::DialReason;
 use hearsay::Hearsay;
 use known::{Known, Links, Machine, Rank, State, canonical};
 
@@ -213,6 +214,17 @@ impl PeerList {
             .filter(|addr| teller_of(**addr) == Some(*teller))
             .max_by_key(|addr| self.priority(**addr))
             .copied()
+    }
+
+    /// Why this address would be dialled now.
+    pub fn dial_reason(&self, addr: PeerAddr) -> DialReason {
+        let addr = canonical(addr);
+        match self.known.get(&addr) {
+            Some(known) if known.last_attempt.is_some() => DialReason::Retry,
+            Some(known) if known.by_user => DialReason::User,
+            Some(_) if self.hearsay.contains(addr) => DialReason::Pex,
+            Some(_) | None => DialReason::Tracker,
+        }
     }
 
     pub fn on_dialling(&mut self, addr: PeerAddr, now: Instant) {

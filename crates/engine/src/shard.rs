@@ -425,7 +425,7 @@ impl Shard {
         write(&mut entry.stream);
         self.dirty.insert(peer);
         if entry.stream.is_clogged() {
-            self.hang_up(peer, CloseReason::Io("it reads too slowly".to_owned()));
+            self.hang_up(peer, CloseReason::ReadsTooSlowly);
         }
     }
 
@@ -482,7 +482,7 @@ impl Shard {
             torrent.haves.clear();
         }
         for peer in clogged {
-            self.hang_up(peer, CloseReason::Io("it reads too slowly".to_owned()));
+            self.hang_up(peer, CloseReason::ReadsTooSlowly);
         }
         self.drain(now);
     }
@@ -499,7 +499,7 @@ impl Shard {
             }
         }
         for peer in stalled {
-            self.hang_up(peer, CloseReason::Io("it reads nothing".to_owned()));
+            self.hang_up(peer, CloseReason::ReadsNothing);
         }
         self.drain(now);
     }

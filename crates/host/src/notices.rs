@@ -106,7 +106,9 @@ fn matters(notice: &Notice) -> bool {
         | Alert::DiskFailed { .. } => true,
         Alert::Connected { .. }
         | Alert::Disconnected { .. }
+        | Alert::Dialling { .. }
         | Alert::DialFailed { .. }
+        | Alert::Refused { .. }
         | Alert::PieceDone { .. }
         | Alert::PieceFailed { .. }
         | Alert::PeerBanned { .. }

@@ -21,6 +21,9 @@ use crate::story::Story;
 
 use super::Item;
 
+/// A stall is shown in place of the rate when it has lasted so many seconds.
+const SHOWN_AFTER_S: u64 = 3;
+
 /// Bars that are shown at once; the rest is counted.
 const BARS_MAX: usize = 10;
 
@@ -247,6 +250,8 @@ impl Work {
                 "peers": snapshot.peers.len(),
                 "seeds": snapshot.peers.iter().filter(|peer| peer.is_seed).count(),
                 "eta_s": eta(snapshot).map(|eta| eta.as_secs()),
+                "stall": snapshot.stall.map(|stall| stall.cause.code()),
+                "stalled_s": snapshot.stalled_s,
             })
         })
     }
@@ -337,10 +342,14 @@ fn bar_line(work: &Work) -> String {
     let (have, wanted) = work.have();
     let peers = snapshot.peers.len();
     if work.item.torrent().is_none() {
-        return format!("{name:<18} asking for the metadata  {peers:>3} peers");
+        let why = stalled(snapshot).unwrap_or_else(|| "asking for the metadata".to_owned());
+        return format!("{name:<18} {why:<28}  {peers:>3} peers");
     }
     let bar = screen::bar(have, wanted, 16, colour);
-    if work.is_unfinished() {
+    if let Some(why) = stalled(snapshot).filter(|_| work.is_unfinished()) {
+        let (done, seconds) = (percent(have, wanted), snapshot.stalled_s);
+        format!("{name:<18} {bar} {done:>3} %  {why} ({seconds} s)")
+    } else if work.is_unfinished() {
         let eta = eta(snapshot).map_or("-".to_owned(), show_duration);
         let rate = show_rate(snapshot.down_rate);
         let done = percent(have, wanted);
@@ -349,6 +358,14 @@ fn bar_line(work: &Work) -> String {
         let (rate, ratio) = (show_rate(snapshot.up_rate), work.ratio());
         format!("{name:<18} {bar} seeding  {rate:>10}  {peers:>3} peers  ratio {ratio:.2}")
     }
+}
+
+/// Why nothing comes, in few words, once it has lasted long enough to be more than a pause.
+fn stalled(snapshot: &TorrentSnapshot) -> Option<String> {
+    let stall = snapshot
+        .stall
+        .filter(|_| snapshot.stalled_s >= SHOWN_AFTER_S)?;
+    Some(stall.short())
 }
 
 /// The same for a log: a line a torrent.
@@ -369,9 +386,13 @@ fn line(work: &Work) -> Option<String> {
     if matches!(work.stage, Stage::Ended) {
         return None;
     }
-    let eta = match eta(snapshot) {
-        Some(eta) if work.is_unfinished() => format!("; {} left", show_duration(eta)),
-        Some(_) | None => String::new(),
+    let stall = snapshot
+        .stall
+        .filter(|_| snapshot.stalled_s >= SHOWN_AFTER_S && work.is_unfinished());
+    let eta = match (stall, eta(snapshot)) {
+        (Some(stall), _) => format!("; stalled: {stall}"),
+        (None, Some(eta)) if work.is_unfinished() => format!("; {} left", show_duration(eta)),
+        (None, Some(_) | None) => String::new(),
     };
     Some(format!(
         "progress: {}; {} down, {} up, {}{eta}",

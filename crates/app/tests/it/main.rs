@@ -14,6 +14,7 @@ mod demo;
 mod errors;
 mod example;
 mod exchange;
+mod explain;
 mod fixture;
 mod hostile;
 mod interop;

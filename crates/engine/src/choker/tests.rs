@@ -492,6 +492,48 @@ proptest! {
     }
 }
 
+#[test]
+fn who_is_preferred_without_being_faster_was_drawn() {
+    let mut swarm = swarm(LEECHING, 2, "1 i 0 0\n 2 i 30 0\n 3 iu 0 0\n 4 iu 0 0");
+    let round = swarm.round();
+    for (peer, _) in round.preferred.iter().filter(|(_, rate)| *rate == 0) {
+        assert_eq!(*peer, PeerKey(1), "the seed of this test draws the first");
+        assert_eq!(reason_of(&round, 1), ChokeReason::Drawn);
+    }
+    assert_eq!(reason_of(&round, 2), ChokeReason::Preferred);
+    let choked = round.changes.iter().filter(|choice| !choice.unchoke);
+    for choice in choked {
+        assert_eq!(choice.reason, ChokeReason::OthersDrawn, "{choice:?}");
+    }
+}
+
+#[test]
+fn who_has_just_come_gets_the_optimistic_slot_as_a_newcomer() {
+    let mut swarm = swarm(LEECHING, 1, "1 i 100 0");
+    swarm.peers.push(Candidate {
+        interested: true,
+        ..newcomer(2, swarm.now)
+    });
+    let round = swarm.round();
+    assert_eq!(round.optimistic, Some(PeerKey(2)));
+    assert_eq!(reason_of(&round, 2), ChokeReason::Newcomer);
+}
+
+#[test]
+fn a_slot_that_another_torrent_took_is_no_verdict_on_the_peer() {
+    let mut swarm = swarm(
+        LEECHING,
+        3,
+        "1 iu 300 0\n 2 iu 200 0\n 3 iu 100 0\n 4 i 0 0",
+    );
+    swarm.slots = 1;
+    let round = swarm.round();
+    assert_eq!(round.preferred, [(PeerKey(1), 300)]);
+    for peer in [2, 3] {
+        assert_eq!(reason_of(&round, peer), ChokeReason::SlotsElsewhere);
+    }
+}
+
 fn newcomer(peer: u64, now: Instant) -> Candidate {
     Candidate {
         peer: PeerKey(peer),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Scene, Stall, StallCause, TrackerStanding};
+use crate::words::count;
 
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -197,9 +198,4 @@ fn are(peers: usize) -> String {
 
 fn seconds(time: Duration) -> String {
     format!("{} s", time.as_secs())
-}
-
-fn count(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
 }

@@ -272,3 +272,113 @@ fn seconds_in_which_the_machine_slept_do_not_count() {
     assert_eq!(clock.due(4000), 3980..4000);
     assert_eq!(clock.due(3999), 3999..3999);
 }
+
+/// Code and second column of each row of a section of docs/explain.md.
+fn rows(section: &str) -> Vec<(&'static str, &'static str)> {
+    let page = include_str!("../../../../docs/explain.md");
+    let mut sections = page.split("\n## ");
+    let text = sections
+        .find(|text| text.starts_with(section))
+        .unwrap_or_else(|| panic!("no section {section}"));
+    let rows = text.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| `")?.split(" | ");
+        let code = cells.next()?.trim_end_matches('`');
+        Some((code, cells.next()?.trim_end_matches(" |")))
+    });
+    rows.collect()
+}
+
+#[test]
+fn the_page_lists_every_cause_in_its_order() {
+    let causes: Vec<&str> = StallCause::ALL.iter().map(|cause| cause.code()).collect();
+    let listed: Vec<&str> = rows("Stalled seconds").iter().map(|row| row.0).collect();
+    assert_eq!(listed, causes);
+}
+
+#[test]
+fn the_page_lists_every_reason_with_its_words() {
+    use crate::reason::{ChokeReason, CloseReason, DialReason, RefuseReason};
+    let shown = |code: &'static str, words: String| (code, words);
+    let chokes = [
+        ChokeReason::Preferred,
+        ChokeReason::Drawn,
+        ChokeReason::RoundRobin,
+        ChokeReason::Optimistic,
+        ChokeReason::Newcomer,
+        ChokeReason::FreeSlot,
+        ChokeReason::OthersFaster,
+        ChokeReason::OthersDrawn,
+        ChokeReason::SlotsElsewhere,
+        ChokeReason::TurnOver,
+        ChokeReason::NotInterested,
+        ChokeReason::Snubbed,
+        ChokeReason::PeerDecided,
+    ];
+    let dials = [
+        DialReason::User,
+        DialReason::Tracker,
+        DialReason::Pex,
+        DialReason::Retry,
+    ];
+    let refusals = [
+        RefuseReason::UnknownTorrent,
+        RefuseReason::ConnectionLimit,
+        RefuseReason::AddressLimit,
+        RefuseReason::NetworkLimit,
+        RefuseReason::Banned,
+        RefuseReason::Duplicate,
+        RefuseReason::SelfConnection,
+        RefuseReason::TorrentStopped,
+    ];
+    let farewells = [
+        CloseReason::RemoteClosed,
+        CloseReason::ConnectionRefused,
+        CloseReason::TimedOut,
+        CloseReason::Silent(120),
+        CloseReason::Unreachable,
+        CloseReason::Io("what the system said".to_owned()),
+        CloseReason::SelfConnection,
+        CloseReason::Duplicate,
+        CloseReason::WrongInfoHash,
+        CloseReason::Banned,
+        CloseReason::BothSeeds,
+        CloseReason::LeastUseful,
+        CloseReason::Idle(600),
+        CloseReason::SaysTooMuch,
+        CloseReason::ReadsTooSlowly,
+        CloseReason::ReadsNothing,
+        CloseReason::TooManyRejects,
+        CloseReason::Unrequested,
+        CloseReason::RequestFlood,
+        CloseReason::PexFlood,
+        CloseReason::TorrentStopped,
+    ];
+    let sections = [
+        (
+            "Chokes",
+            chokes.map(|r| shown(r.code(), r.to_string())).to_vec(),
+        ),
+        (
+            "Dials",
+            dials.map(|r| shown(r.code(), r.to_string())).to_vec(),
+        ),
+        (
+            "Refusals",
+            refusals.map(|r| shown(r.code(), r.to_string())).to_vec(),
+        ),
+        (
+            "Farewells",
+            farewells.map(|r| shown(r.code(), r.to_string())).to_vec(),
+        ),
+    ];
+    for (section, reasons) in sections {
+        // Two farewells have words of their own: what was violated, why we were refused.
+        let open = ["violation", "refused"];
+        let listed = rows(section).into_iter();
+        let listed: Vec<(&str, String)> = listed
+            .filter(|(code, _)| !open.contains(code))
+            .map(|(code, words)| (code, words.to_owned()))
+            .collect();
+        assert_eq!(listed, reasons, "{section}");
+    }
+}

@@ -522,3 +522,22 @@ fn at(s: u64) -> Instant {
 fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
 }
+
+#[test]
+fn a_dial_says_who_named_the_address_and_whether_it_was_tried() {
+    let mut book = book(&["8.1.1.1:1"]);
+    let now = book.now;
+    let teller = addr("8.9.9.9:1");
+    book.list.add(addr("8.2.1.1:1"), PeerSource::User, now);
+    book.list
+        .add(addr("8.3.1.1:1"), PeerSource::Pex(teller), now);
+    let reason = |book: &Book, text| book.list.dial_reason(addr(text));
+    assert_eq!(reason(&book, "8.1.1.1:1"), DialReason::Tracker);
+    assert_eq!(reason(&book, "8.2.1.1:1"), DialReason::User);
+    assert_eq!(reason(&book, "8.3.1.1:1"), DialReason::Pex);
+    for text in ["8.1.1.1:1", "8.2.1.1:1", "8.3.1.1:1"] {
+        book.list.on_dialling(addr(text), now);
+        book.list.on_dial_failed(addr(text), now);
+        assert_eq!(reason(&book, text), DialReason::Retry);
+    }
+}

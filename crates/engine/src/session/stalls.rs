@@ -385,3 +385,34 @@ fn nothing_stalls_while_blocks_come_nor_when_all_is_here() {
     let snapshot = rig.session.snapshot(TORRENT, rig.now).unwrap();
     assert_eq!(snapshot.stalls.total(), 0, "{:?}", snapshot.stalls);
 }
+
+#[test]
+fn dials_refusals_and_farewells_say_why() {
+    let config = Config {
+        max_peers_per_address: 1,
+        ..Config::default()
+    };
+    let mut rig = Rig::new(3, config);
+    find(&mut rig, 7);
+    let visitor = PeerAddr::Tcp(([8, 1, 1, 1], 5).into());
+    rig.connect_from(visitor, 1, Reserved::OURS, Direction::Incoming);
+    let handshake = dunlin_proto::peer::Handshake {
+        info_hash: rig.session.info_hash_of(TORRENT).unwrap(),
+        peer_id: dunlin_metainfo::PeerId::new([9; 20]),
+        reserved: Reserved::OURS,
+    };
+    rig.tell(Event::Incoming {
+        conn: crate::event::ConnKey(1),
+        remote: PeerAddr::Tcp(([8, 1, 1, 1], 7).into()),
+        handshake,
+    });
+    rig.wait(130 * SECOND);
+    let said: Vec<String> = rig.alerts.iter().map(Alert::sentence).collect();
+    for sentence in [
+        "dialling 127.0.0.1:7: a tracker named it",
+        "refused 8.1.1.1:7: too many connections from this address",
+        "disconnected from 8.1.1.1:5: silent for 120 s",
+    ] {
+        assert!(said.iter().any(|said| said == sentence), "{said:#?}");
+    }
+}

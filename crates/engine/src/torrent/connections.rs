@@ -41,9 +41,15 @@ impl Torrent {
             let Some(remote) = self.peer_list.next_dial(now, &mut shared.rng) else {
                 return;
             };
+            let reason = self.peer_list.dial_reason(remote);
             self.peer_list.on_dialling(remote, now);
             self.dialling += 1;
             let (torrent, info_hash) = (self.key, self.info_hash);
+            shared.alert(Alert::Dialling {
+                torrent,
+                peer: remote,
+                reason,
+            });
             shared.actions.push_back(Action::Dial {
                 torrent,
                 info_hash,
@@ -96,7 +102,14 @@ impl Torrent {
                     torrent: self.key,
                 });
             }
-            Err(reason) => shared.actions.push_back(Action::Refuse { conn, reason }),
+            Err(reason) => {
+                shared.actions.push_back(Action::Refuse { conn, reason });
+                shared.alert(Alert::Refused {
+                    torrent: self.key,
+                    peer: remote,
+                    reason,
+                });
+            }
         }
     }
 
@@ -369,7 +382,7 @@ impl Torrent {
     fn timeout_of(&self, shared: &Shared, key: PeerKey, now: Instant) -> Option<CloseReason> {
         let (config, peer) = (&shared.config, self.peers.get(&key)?);
         if now.since(peer.last_heard) >= config.peer_timeout {
-            return Some(CloseReason::TimedOut);
+            return Some(CloseReason::Silent(config.peer_timeout.as_secs()));
         }
         let is_idle = !peer.am_interested
             && !peer.peer_interested

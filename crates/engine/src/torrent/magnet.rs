@@ -243,7 +243,7 @@ impl Torrent {
             && magnet.said.values().map(Said::cost).sum::<usize>() > SAID_MAX
             && let Some((&longest, _)) = magnet.said.iter().max_by_key(|(_, said)| said.cost())
         {
-            self.close(shared, longest, CloseReason::LeastUseful, now);
+            self.close(shared, longest, CloseReason::SaysTooMuch, now);
         }
     }
 

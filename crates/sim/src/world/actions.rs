@@ -471,7 +471,7 @@ impl World {
     fn alert(&mut self, node: NodeId, alert: Alert) {
         if self.log {
             let at = self.now.as_secs_f64();
-            eprintln!("{at:.6} {node:?} {alert:?}");
+            eprintln!("{at:.6} {node:?} {}", alert.sentence());
         }
         let now = self.now;
         match alert {
@@ -535,7 +535,9 @@ impl World {
             | Alert::AlreadyAdded { .. }
             | Alert::Interest { .. }
             | Alert::Listens { .. }
+            | Alert::Dialling { .. }
             | Alert::DialFailed { .. }
+            | Alert::Refused { .. }
             | Alert::PeerCompleted { .. }
             | Alert::SuperSeeding { .. }
             | Alert::FileCompleted { .. }
