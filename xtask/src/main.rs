@@ -1,5 +1,6 @@
 //! The commands of the project that are not cargo's own: `cargo xtask COMMAND`.
 
+mod interop;
 mod mutate;
 mod record;
 mod swarm;
@@ -14,6 +15,7 @@ const USAGE: &str = "\
 usage: cargo xtask tidy                        the house rules that rustc and clippy do not know
        cargo xtask record OUT.svg COMMAND...   a terminal that runs COMMAND, as a moving picture
        cargo xtask limits                      rate limits and stalling crowds, by the clock
+       cargo xtask interop [--all]             the table of real clients; all: webtorrent and rqbit too
        cargo xtask swarm [CLIENT:LEECHES...]   real swarms beside simulated ones, by the clock
        cargo xtask mutate [NAME...]            break the engine on purpose: which test notices?";
 
@@ -32,6 +34,8 @@ fn run() -> Result<()> {
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["tidy"] => tidy::run(&root()?),
         ["limits"] => limits(&root()?),
+        ["interop"] => interop::run(&root()?, false),
+        ["interop", "--all"] => interop::run(&root()?, true),
         ["mutate", only @ ..] => mutate::run(&root()?, only),
         ["swarm", asked @ ..] => swarm::run(&root()?, asked),
         ["record", out, command @ ..] => record::run(Path::new(out), command),

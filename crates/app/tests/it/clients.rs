@@ -23,10 +23,13 @@ mod network;
 mod opentracker;
 mod ours;
 mod qbittorrent;
+mod rqbit;
 mod shaped;
 mod tracker;
 mod transmission;
+mod webtorrent;
 
+use std::ffi::OsString;
 use std::fmt::Debug;
 use std::io::Write;
 use std::path::Path;
@@ -100,6 +103,9 @@ pub enum Kind {
     Aria2,
     Transmission,
     Qbittorrent,
+    /// Only by `cargo xtask interop --all`, as rqbit.
+    Webtorrent,
+    Rqbit,
 }
 
 impl Kind {
@@ -113,6 +119,8 @@ impl Kind {
                 Box::new(transmission::Transmission::start(test, sandbox, place)?)
             }
             Self::Qbittorrent => Box::new(qbittorrent::Qbittorrent::start(test, sandbox, place)?),
+            Self::Webtorrent => Box::new(webtorrent::Webtorrent::start(test, sandbox, place)?),
+            Self::Rqbit => Box::new(rqbit::Rqbit::start(test, sandbox, place)?),
         })
     }
 
@@ -122,6 +130,7 @@ impl Kind {
         match self {
             Self::Qbittorrent => 2,
             Self::Dunlin | Self::Libtorrent | Self::Aria2 | Self::Transmission => 4,
+            Self::Webtorrent | Self::Rqbit => 4,
         }
     }
 
@@ -130,9 +139,11 @@ impl Kind {
         let output = match self {
             Self::Dunlin => return env!("CARGO_PKG_VERSION").to_owned(),
             Self::Libtorrent => return libtorrent::version(),
-            Self::Aria2 => version_of("aria2c"),
-            Self::Transmission => version_of("transmission-daemon"),
-            Self::Qbittorrent => version_of("qbittorrent-nox"),
+            Self::Aria2 => version_of(Command::new("aria2c")),
+            Self::Transmission => version_of(Command::new("transmission-daemon")),
+            Self::Qbittorrent => version_of(Command::new("qbittorrent-nox")),
+            Self::Webtorrent => version_of(webtorrent::command()),
+            Self::Rqbit => version_of(rqbit::command()),
         };
         let is_version =
             |word: &&str| word.contains('.') && word.contains(|c: char| c.is_ascii_digit());
@@ -141,8 +152,8 @@ impl Kind {
     }
 }
 
-fn version_of(program: &str) -> String {
-    let output = Command::new(program).arg("--version").output().unwrap();
+fn version_of(mut program: Command) -> String {
+    let output = program.arg("--version").output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     text(&output.stdout) + &text(&output.stderr)
 }
@@ -189,6 +200,18 @@ pub fn skip(test: &str, why: &str) {
 /// Whether this machine has `::1`.
 pub fn has_ipv6() -> bool {
     std::net::TcpListener::bind("[::1]:0").is_ok()
+}
+
+/// What a variable names that `cargo xtask interop --all` sets. `None` means that `test` was skipped.
+fn by_hand(test: &str, variable: &str) -> Option<OsString> {
+    let value = std::env::var_os(variable);
+    if value.is_none() {
+        skip(
+            test,
+            &format!("{variable} is set by `cargo xtask interop --all`"),
+        );
+    }
+    value
 }
 
 /// As [`skip`], for what `.ci/run` installs: with `DUNLIN_REQUIRE_CLIENTS=1` the test fails.

@@ -33,7 +33,17 @@ impl Daemon {
         prepare: impl FnOnce(&Path, &mut Command),
         program: &str,
     ) -> Self {
-        let home = sandbox.fresh_dir(name);
+        Self::start_in(sandbox.fresh_dir(name), name, place, prepare, program)
+    }
+
+    /// As [`Self::start`], with a home that is there.
+    pub fn start_in(
+        home: PathBuf,
+        name: &'static str,
+        place: &Place,
+        prepare: impl FnOnce(&Path, &mut Command),
+        program: &str,
+    ) -> Self {
         let mut command = Command::new(program);
         command.current_dir(&home).env("HOME", &home);
         for name in ["CACHE", "CONFIG", "DATA"] {

@@ -19,7 +19,8 @@ use crate::fixture::{PATIENCE, Running, Sandbox, Words};
 use super::create;
 use super::trees::{Data, sha256};
 
-/// Starts the line that tells of one cell: client, version, direction, link, tracker, seconds.
+/// Starts the line that tells of one cell: client, version, direction, link, tracker, and
+/// seconds or `failed`. Only a copy with the right SHA-256 has seconds.
 const CELL: &str = "CELL";
 
 /// Ends in the middle of a piece and of a block.
@@ -278,16 +279,18 @@ fn goes_to(kind: Kind) {
 
 /// Two tests a client.
 macro_rules! both_ways {
-    ($($client:ident: $kind:ident),+ $(,)?) => {$(
+    ($($(#[$attribute:meta])? $client:ident: $kind:ident),+ $(,)?) => {$(
         mod $client {
             use super::{Kind, comes_from, goes_to};
 
             #[test]
+            $(#[$attribute])?
             fn seeds_to_us() {
                 comes_from(Kind::$kind);
             }
 
             #[test]
+            $(#[$attribute])?
             fn downloads_from_us() {
                 goes_to(Kind::$kind);
             }
@@ -300,4 +303,8 @@ both_ways! {
     aria2: Aria2,
     transmission: Transmission,
     qbittorrent: Qbittorrent,
+    #[ignore = "`cargo xtask interop --all` installs it"]
+    webtorrent: Webtorrent,
+    #[ignore = "`cargo xtask interop --all` installs it"]
+    rqbit: Rqbit,
 }
