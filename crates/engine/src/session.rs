@@ -11,7 +11,7 @@ use dunlin_proto::rng::Rng;
 use dunlin_proto::time::Instant;
 
 use crate::alert::Alert;
-use crate::command::{AddTorrent, Command};
+use crate::command::{AddMagnet, AddTorrent, Command};
 use crate::config::Config;
 use crate::event::{Action, Event, PeerKey, PeerSource, TorrentKey};
 use crate::explain::StallCounts;
@@ -305,14 +305,7 @@ impl Session {
             Command::AddMagnet {
                 torrent: key,
                 params,
-            } => {
-                let hash = params.info_hash;
-                if self.is_refused(key, hash) {
-                    return Some(key);
-                }
-                let magnet = Torrent::magnet(key, *params, &mut self.shared, now);
-                self.start(now, hash, key, magnet)
-            }
+            } => self.add_magnet(now, key, *params),
             Command::Remove { torrent: key } => {
                 let torrent = self.torrents.get_mut(&key)?;
                 self.by_info_hash.remove(&torrent.info_hash());
@@ -367,6 +360,20 @@ impl Session {
                 Some(key)
             }
         }
+    }
+
+    fn add_magnet(
+        &mut self,
+        now: Instant,
+        key: TorrentKey,
+        params: AddMagnet,
+    ) -> Option<TorrentKey> {
+        let hash = params.info_hash;
+        if self.is_refused(key, hash) {
+            return Some(key);
+        }
+        let magnet = Torrent::magnet(key, params, &mut self.shared, now);
+        self.start(now, hash, key, magnet)
     }
 
     /// A new torrent, or a magnet that knows now what it is.
