@@ -198,46 +198,10 @@ fn told(alert: &Alert) -> Told {
 
 /// Name and body of the event, for what the contract lists.
 fn event(alert: &Alert) -> Option<(&'static str, Value)> {
+    if let Some(event) = connection_event(alert) {
+        return Some(event);
+    }
     Some(match alert {
-        Alert::Connected {
-            peer,
-            direction,
-            peer_id,
-            client,
-            ..
-        } => {
-            let direction = way(*direction);
-            let body = json!({
-                "peer": peer.to_string(), "direction": direction, "transport": "tcp",
-                "encrypted": false, "client": clean(client),
-                "peer_id": shown_id(peer_id.as_bytes()),
-            });
-            ("connected", body)
-        }
-        Alert::Disconnected { peer, reason, .. } => (
-            "disconnected",
-            json!({
-                "peer": peer.to_string(), "reason": reason.to_string(), "code": reason.code(),
-            }),
-        ),
-        Alert::Dialling { peer, reason, .. } => (
-            "dialling",
-            json!({
-                "peer": peer.to_string(), "reason": reason.to_string(), "code": reason.code(),
-            }),
-        ),
-        Alert::DialFailed { peer, reason, .. } => (
-            "dial_failed",
-            json!({
-                "peer": peer.to_string(), "reason": reason.to_string(), "code": reason.code(),
-            }),
-        ),
-        Alert::Refused { peer, reason, .. } => (
-            "refused",
-            json!({
-                "peer": peer.to_string(), "reason": reason.to_string(), "code": reason.code(),
-            }),
-        ),
         Alert::PieceDone {
             piece,
             have,
@@ -246,10 +210,8 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
             ..
         } => {
             let (index, from) = (piece.get(), addresses(from));
-            (
-                "piece",
-                json!({ "index": index, "have": have, "total": total, "from": from }),
-            )
+            let body = json!({ "index": index, "have": have, "total": total, "from": from });
+            ("piece", body)
         }
         Alert::Preferred {
             peers,
@@ -271,14 +233,20 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
             ("peer_completed", json!({ "peer": peer.to_string() }))
         }
         Alert::Complete { summary, .. } => ("complete", complete(summary)),
-        Alert::Stalled { stall, seconds, .. } => (
-            "stalled",
-            json!({
-                "code": stall.cause.code(), "message": stall.to_string(), "seconds": seconds,
-            }),
-        ),
+        Alert::Stalled { stall, seconds, .. } => {
+            let (code, message) = (stall.cause.code(), stall.to_string());
+            (
+                "stalled",
+                json!({ "code": code, "message": message, "seconds": seconds }),
+            )
+        }
         Alert::Flowing { seconds, .. } => ("flowing", json!({ "seconds": seconds })),
         Alert::AlreadyAdded { .. }
+        | Alert::Connected { .. }
+        | Alert::Disconnected { .. }
+        | Alert::Dialling { .. }
+        | Alert::DialFailed { .. }
+        | Alert::Refused { .. }
         | Alert::SuperSeeding { .. }
         | Alert::Interest { .. }
         | Alert::Listens { .. }
@@ -292,6 +260,40 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
         | Alert::TrackerWarning { .. }
         | Alert::DiskFailed { .. } => return None,
     })
+}
+
+/// Of connections that begin, end, or do not come about.
+fn connection_event(alert: &Alert) -> Option<(&'static str, Value)> {
+    if let Alert::Connected {
+        peer,
+        direction,
+        peer_id,
+        client,
+        ..
+    } = alert
+    {
+        let body = json!({
+            "peer": peer.to_string(), "direction": way(*direction), "transport": "tcp",
+            "encrypted": false, "client": clean(client),
+            "peer_id": shown_id(peer_id.as_bytes()),
+        });
+        Some(("connected", body))
+    } else if let Alert::Disconnected { peer, reason, .. } = alert {
+        Some(("disconnected", with_reason(*peer, reason, reason.code())))
+    } else if let Alert::Dialling { peer, reason, .. } = alert {
+        Some(("dialling", with_reason(*peer, reason, reason.code())))
+    } else if let Alert::DialFailed { peer, reason, .. } = alert {
+        Some(("dial_failed", with_reason(*peer, reason, reason.code())))
+    } else if let Alert::Refused { peer, reason, .. } = alert {
+        Some(("refused", with_reason(*peer, reason, reason.code())))
+    } else {
+        None
+    }
+}
+
+/// What was done with a peer, and why.
+fn with_reason(peer: PeerAddr, reason: &impl ToString, code: &str) -> Value {
+    json!({ "peer": peer.to_string(), "reason": reason.to_string(), "code": code })
 }
 
 fn way(direction: Direction) -> &'static str {

@@ -473,7 +473,6 @@ impl World {
             let at = self.now.as_secs_f64();
             eprintln!("{at:.6} {node:?} {}", alert.sentence());
         }
-        let now = self.now;
         match alert {
             Alert::PieceDone { piece, .. } => self.piece_done(node, piece.get()),
             Alert::PieceFailed { piece, .. } => {
@@ -500,28 +499,17 @@ impl World {
                 interested,
                 ..
             } => {
-                self.record_optimistic(node, optimistic.and_then(node_at));
-                let preferred = Preferred {
-                    at: now,
-                    peers: peers
-                        .iter()
-                        .filter_map(|&(peer, rate)| Some((node_at(peer)?, rate)))
-                        .collect(),
-                    optimistic: optimistic.and_then(node_at),
-                    interested,
-                    givers: self.givers(node),
-                };
-                self.nodes[node.index()].stats.preferred.push(preferred);
+                self.preferred(node, &peers, optimistic.and_then(node_at), interested);
             }
             Alert::Choke {
                 peer, by, choked, ..
             } => {
                 if let (dunlin_engine::alert::Side::Us, Some(peer)) = (by, node_at(peer)) {
                     if let Some(record) = &mut self.record {
-                        record.choke(now, node, peer, choked);
+                        record.choke(self.now, node, peer, choked);
                     }
                     let chokes = &mut self.nodes[node.index()].stats.chokes;
-                    chokes.push((now, peer, choked));
+                    chokes.push((self.now, peer, choked));
                 }
             }
             Alert::Complete { .. } => self.complete(node),
@@ -549,6 +537,27 @@ impl World {
             | Alert::Stalled { .. }
             | Alert::Flowing { .. } => {}
         }
+    }
+
+    fn preferred(
+        &mut self,
+        node: NodeId,
+        peers: &[(PeerAddr, u64)],
+        optimistic: Option<NodeId>,
+        interested: u32,
+    ) {
+        self.record_optimistic(node, optimistic);
+        let peers = peers.iter();
+        let preferred = Preferred {
+            at: self.now,
+            peers: peers
+                .filter_map(|&(peer, rate)| Some((node_at(peer)?, rate)))
+                .collect(),
+            optimistic,
+            interested,
+            givers: self.givers(node),
+        };
+        self.nodes[node.index()].stats.preferred.push(preferred);
     }
 
     fn record_optimistic(&mut self, node: NodeId, optimistic: Option<NodeId>) {
