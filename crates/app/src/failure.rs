@@ -105,6 +105,11 @@ impl Failure {
                 "permission denied; choose another place or change its mode",
             ),
             (
+                ErrorKind::InvalidFilename,
+                Code::Disk,
+                "the name is too long for this file system; choose a shorter one",
+            ),
+            (
                 ErrorKind::StorageFull,
                 Code::Disk,
                 "the disk is full; free some space",
@@ -172,6 +177,17 @@ mod tests {
     fn a_failure_is_one_line_whatever_a_file_is_called() {
         let failure = Failure::new(Code::Disk, "evil\nname\x1b[31m\u{202e}: gone");
         assert_eq!(failure.message, "evil name [31m : gone");
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_says_what_to_do() {
+        let error = io::Error::from_raw_os_error(36);
+        let failure = Failure::io(Path::new("x"), &error);
+        assert!(
+            failure.message.ends_with("choose a shorter one"),
+            "{failure}"
+        );
+        assert_eq!(failure.code, Code::Disk);
     }
 
     #[test]

@@ -112,3 +112,39 @@ fn a_magnet_that_is_removed_ends_its_host_at_once() {
     );
     leech.handle.shutdown();
 }
+
+#[test]
+fn a_torrent_that_is_here_already_is_not_added_again_and_goes_on() {
+    let (share, dir) = (Share::file(500_000), tempfile::tempdir().unwrap());
+    let other = tempfile::tempdir().unwrap();
+    let seed = Node::seed(&share, Setup::default());
+    let leech = magnet(&share, Setup::default());
+    let request = AddRequest::new(
+        Arc::clone(&share.torrent),
+        prepared(&share.torrent, other.path(), DOWNLOAD).unwrap(),
+    );
+    let link = MagnetRequest {
+        info_hash: share.torrent.info_hash,
+        trackers: Vec::new(),
+        peers: Vec::new(),
+        limits: RateLimits::default(),
+    };
+    for again in [leech.handle.add(request), leech.handle.add_magnet(link)] {
+        leech.wait(|alert| match alert {
+            Alert::AlreadyAdded { torrent, first } => {
+                assert_eq!((torrent, first), (again, leech.torrent));
+                Some(())
+            }
+            _ => None,
+        });
+        assert!(leech.handle.snapshot(again).is_none());
+    }
+    leech.handle.command(dunlin_engine::Command::AddPeers {
+        torrent: leech.torrent,
+        peers: vec![dunlin_engine::PeerAddr::Tcp(seed.addr())],
+    });
+    let torrent = leech.wait_metadata();
+    leech.go_on(&torrent, dir.path());
+    leech.wait_complete();
+    share.assert_same(dir.path());
+}
