@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 
 /// Functions of more than [`source::FUNCTION_LINES_MAX`] lines. It may only fall: lower it when one
 /// goes, never raise it.
-const LONG_FUNCTIONS_MAX: usize = 2;
+const LONG_FUNCTIONS_MAX: usize = 1;
 
 /// A place that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -116,6 +116,9 @@ impl Table {
             external_ip: Some(from),
             ..AnnounceReply::default()
         };
+        let is_known = self.swarms.get(&query.info_hash);
+        let is_known = is_known.is_some_and(|swarm| swarm.contains(peer.addr));
+        let comes = query.event == AnnounceEvent::Started || !is_known;
         let swarm = if query.event == AnnounceEvent::Stopped {
             self.remove(&query.info_hash, &peer)
         } else {
@@ -128,7 +131,7 @@ impl Table {
             reply.downloaded = entry.downloaded;
         }
         if query.event != AnnounceEvent::Stopped {
-            reply.peers = self.peers_for(now, rng, query, asker);
+            reply.peers = self.peers_for(now, rng, query, asker, comes);
         }
         Ok(reply)
     }
@@ -277,6 +280,7 @@ impl Table {
         rng: &mut Rng,
         query: &AnnounceQuery,
         asker: &Asker,
+        comes: bool,
     ) -> Vec<(PeerId, SocketAddr)> {
         let want = query
             .num_want
@@ -287,9 +291,10 @@ impl Table {
         };
         let kind = kind_of(query);
         let mut told = swarm.sample(now, rng, asker, query.port, kind, want);
-        // aria2 begins a magnet, whose length it does not know yet, with nothing left: without
-        // seeds it would never hear more. What leeches leave free is theirs, once.
-        if kind == Kind::Seed && query.event == AnnounceEvent::Started && told.len() < want {
+        // aria2 and rqbit begin a magnet, whose length they do not know yet, with nothing left,
+        // rqbit without an event: unless they hear of seeds they never hear more. What leeches
+        // leave free is theirs, once.
+        if kind == Kind::Seed && comes && told.len() < want {
             let others = swarm.sample(now, rng, asker, query.port, Kind::Downloader, want);
             let others = others.into_iter().filter(|other| !told.contains(other));
             let others: Vec<_> = others.take(want - told.len()).collect();

@@ -150,6 +150,7 @@ fn a_seed_is_not_given_other_seeds() {
     let mut tracker = Tracker::new(limits());
     tracker.told("10.0.0.1:1", &seed());
     tracker.told("10.0.0.2:2", &leech());
+    tracker.told("10.0.0.3:3", &seed());
     assert_eq!(tracker.told("10.0.0.3:3", &seed()), ["10.0.0.2:2"]);
     assert_eq!(
         tracker.told("10.0.0.2:2", &leech()),
@@ -157,6 +158,15 @@ fn a_seed_is_not_given_other_seeds() {
     );
     // The last leech is finished: seeds among themselves.
     assert!(tracker.told("10.0.0.2:2", &seed()).is_empty());
+}
+
+/// rqbit says so of a magnet.
+#[test]
+fn who_comes_with_nothing_left_and_no_event_hears_of_seeds_too() {
+    let mut tracker = Tracker::new(limits());
+    tracker.told("10.0.0.1:1", &seed());
+    assert_eq!(tracker.told("10.0.0.3:3", &seed()), ["10.0.0.1:1"]);
+    assert!(tracker.told("10.0.0.3:3", &seed()).is_empty());
 }
 
 /// aria2 says so of a magnet.
@@ -511,13 +521,14 @@ proptest! {
                 prop_assert!(told.is_empty());
                 continue;
             }
-            known.insert(me, (now, step.left == 0));
+            let comes = known.insert(me, (now, step.left == 0)).is_none()
+                || step.event == AnnounceEvent::Started;
             let expected: Vec<String> = known
                 .iter()
                 .filter(|((torrent, other), (_, is_seed))| {
                     *torrent == step.torrent
                         && *other != addr
-                        && !(*is_seed && step.left == 0)
+                        && !(*is_seed && step.left == 0 && !comes)
                         && (step.host < 3 || other.starts_with("10."))
                 })
                 .map(|((_, other), _)| other.clone())

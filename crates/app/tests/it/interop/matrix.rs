@@ -249,8 +249,9 @@ fn goes_to(kind: Kind) {
         return;
     };
     // Transmission 3.00 dials by uTP first and does not notice that nobody answers: its clock for
-    // uTP starts with the first packet that it hears. So it comes first, and we dial.
-    let we_dial = kind == Kind::Transmission;
+    // uTP starts with the first packet that it hears. webtorrent too waits for uTP again and again.
+    // So they come first, and we dial.
+    let we_dial = matches!(kind, Kind::Transmission | Kind::Webtorrent);
     let mut transfers = Vec::new();
     if we_dial {
         transfers = matrix.add(|cell| (cell.link(), &cell.target));
