@@ -116,9 +116,9 @@ impl Table {
             external_ip: Some(from),
             ..AnnounceReply::default()
         };
-        let is_known = self.swarms.get(&query.info_hash);
-        let is_known = is_known.is_some_and(|swarm| swarm.contains(peer.addr));
-        let comes = query.event == AnnounceEvent::Started || !is_known;
+        let swarm = self.swarms.get(&query.info_hash);
+        let is_here = swarm.is_some_and(|swarm| swarm.is_here(peer.addr, now));
+        let comes = query.event == AnnounceEvent::Started || !is_here;
         let swarm = if query.event == AnnounceEvent::Stopped {
             self.remove(&query.info_hash, &peer)
         } else {

@@ -173,6 +173,11 @@ impl Swarm {
         self.places.keys().copied()
     }
 
+    /// Whether it announced in time.
+    pub(super) fn is_here(&self, addr: SocketAddr, now: Instant) -> bool {
+        self.peer(addr).is_some_and(|peer| peer.expires > now)
+    }
+
     pub(super) fn contains(&self, addr: SocketAddr) -> bool {
         self.places.contains_key(&addr)
     }
