@@ -187,6 +187,8 @@ impl Scratch {
             .env("CARGO_TARGET_DIR", &self.target)
             // Compiling is most of the work.
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            // The message of a failure is one line of a table.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null());
         cargo
     }
