@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use dunlin_proto::peer::extension::ExtendedHandshake;
@@ -190,6 +191,32 @@ fn a_download_limit_paces_what_is_asked() {
         (1_900_000..2_060_000).contains(&bytes),
         "{bytes} bytes in 20 s at 100 kB/s"
     );
+}
+
+/// Requests open at a peer that has answered very many at once.
+fn requests_open_at_a_fast_peer(rig: &mut Rig, peer: PeerKey) -> usize {
+    unchoke(rig, peer);
+    let mut open = VecDeque::new();
+    for _ in 0..400 {
+        open.extend(rig.requested(peer));
+        let block = open.pop_front().expect("something is open");
+        rig.receive(peer, block);
+    }
+    open.extend(rig.requested(peer));
+    open.len()
+}
+
+#[test]
+fn less_is_asked_ahead_of_the_only_source_while_another_leech_waits_for_it() {
+    let config = Config::default();
+    let few = config.requests_rare_max;
+    let mut rig = Rig::new(200, config.clone());
+    let seed = rig.peer(&"x".repeat(200));
+    assert!(requests_open_at_a_fast_peer(&mut rig, seed) > few);
+    let mut rig = Rig::new(200, config);
+    let (seed, _leech) = (rig.peer(&"x".repeat(200)), rig.peer(&".".repeat(200)));
+    let open = requests_open_at_a_fast_peer(&mut rig, seed);
+    assert!((few / 2..=few).contains(&open), "{open}");
 }
 
 #[test]
