@@ -37,7 +37,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::fixture::{PATIENCE, Sandbox};
+use crate::fixture::{PATIENCE, Sandbox, Words};
 
 pub use network::{Network, Place};
 pub use opentracker::Opentracker;
@@ -99,6 +99,7 @@ pub trait Client: Debug {
 pub enum Kind {
     /// The one that is tested, when it plays a part like any other.
     Dunlin,
+    DunlinSuperSeeding,
     Libtorrent,
     Aria2,
     Transmission,
@@ -112,7 +113,11 @@ impl Kind {
     /// Starts the client at `place`. `None` means that `test` must end here: it was skipped.
     pub fn start(self, test: &str, sandbox: &Sandbox, place: &Place) -> Option<Box<dyn Client>> {
         Some(match self {
-            Self::Dunlin => Box::new(ours::Dunlin::new(sandbox, place)),
+            Self::Dunlin => Box::new(ours::Dunlin::new(sandbox, place, &[])),
+            Self::DunlinSuperSeeding => {
+                let words: Words<'_> = &[&"--super-seed", &"auto"];
+                Box::new(ours::Dunlin::new(sandbox, place, words))
+            }
             Self::Libtorrent => Box::new(libtorrent::LibtorrentClient::start(test, place)?),
             Self::Aria2 => Box::new(aria2::Aria2::start(test, sandbox, place)?),
             Self::Transmission => {
@@ -129,15 +134,17 @@ impl Kind {
     pub fn transfers_max(self) -> usize {
         match self {
             Self::Qbittorrent => 2,
-            Self::Dunlin | Self::Libtorrent | Self::Aria2 | Self::Transmission => 4,
-            Self::Webtorrent | Self::Rqbit => 4,
+            Self::Dunlin | Self::DunlinSuperSeeding | Self::Libtorrent => 4,
+            Self::Aria2 | Self::Transmission | Self::Webtorrent | Self::Rqbit => 4,
         }
     }
 
     /// As the program tells it.
     pub fn version(self) -> String {
         let output = match self {
-            Self::Dunlin => return env!("CARGO_PKG_VERSION").to_owned(),
+            Self::Dunlin | Self::DunlinSuperSeeding => {
+                return env!("CARGO_PKG_VERSION").to_owned();
+            }
             Self::Libtorrent => return libtorrent::version(),
             Self::Aria2 => version_of(Command::new("aria2c")),
             Self::Transmission => version_of(Command::new("transmission-daemon")),

@@ -87,6 +87,7 @@ fn swarms_on_slow_links() {
 fn kind(name: &str) -> Kind {
     match name {
         "dunlin" => Kind::Dunlin,
+        "dunlin-super" => Kind::DunlinSuperSeeding,
         "libtorrent" => Kind::Libtorrent,
         "aria2" => Kind::Aria2,
         "transmission" => Kind::Transmission,

@@ -219,6 +219,39 @@ fn less_is_asked_ahead_of_the_only_source_while_another_leech_waits_for_it() {
     assert!((few / 2..=few).contains(&open), "{open}");
 }
 
+/// Announces so far, answered: come back in half an hour.
+fn announces_answered(rig: &mut Rig) -> usize {
+    let trackers = rig.take(|action| match action {
+        Action::Announce { tracker, .. } => Some(*tracker),
+        _ => None,
+    });
+    for &tracker in &trackers {
+        let result = Ok(AnnounceResponse {
+            interval_s: 1800,
+            ..AnnounceResponse::default()
+        });
+        let torrent = TORRENT;
+        rig.tell(Event::TrackerReplied {
+            torrent,
+            tracker,
+            result,
+        });
+    }
+    trackers.len()
+}
+
+#[test]
+fn a_leech_whose_peers_have_nothing_for_it_asks_the_tracker_early() {
+    for (pieces, announces) in [("...", 1), ("x..", 0)] {
+        let trackers = vec![vec!["http://t/announce".to_owned()]];
+        let mut rig = Rig::with(3, Config::default(), Resume::empty(3), trackers);
+        assert_eq!(announces_answered(&mut rig), 1);
+        rig.peer(pieces);
+        rig.wait(20 * SECOND);
+        assert_eq!(announces_answered(&mut rig), announces, "{pieces}");
+    }
+}
+
 #[test]
 fn a_silent_peer_is_snubbed_and_its_requests_go_elsewhere() {
     let mut rig = Rig::new(2, Config::default());

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
-use crate::fixture::{Running, Sandbox};
+use crate::fixture::{Running, Sandbox, Words};
 
 use super::{Client, Limits, Look, Place, Source, Transfer};
 
@@ -17,9 +17,11 @@ pub struct Dunlin {
 }
 
 impl Dunlin {
-    pub fn new(sandbox: &Sandbox, place: &Place) -> Self {
+    /// `words` go to each `dunlin get`.
+    pub fn new(sandbox: &Sandbox, place: &Place, words: Words<'_>) -> Self {
         let home = sandbox.fresh_dir("dunlin");
         let mut get = sandbox.dunlin("get", &[&"--seed", &"forever", &"--json-lines"]);
+        get.args(words.iter().map(AsRef::as_ref));
         get.env("HOME", &home).current_dir(home);
         Self {
             place: place.clone(),
