@@ -178,12 +178,11 @@ impl Peer {
             .min(self.requests_max)
     }
 
-    /// Payload that may be in the host's hands for this peer: enough to keep the socket busy,
+    /// Whether so much more payload may be in the host's hands for this peer: enough to keep the socket busy,
     /// little enough that choke and cancel act on nearly everything.
-    pub fn credit(&self, now: Instant) -> u64 {
-        CREDIT_MIN
-            .max(self.up.rate_over(now, 5) / 4)
-            .saturating_sub(self.serving_bytes)
+    pub fn has_credit(&self, len: u32, now: Instant) -> bool {
+        let handed = self.serving_bytes + u64::from(len);
+        handed <= CREDIT_MIN || handed <= self.up.rate_over(now, 5) / 4
     }
 
     /// It is unchoked and takes nothing: it asks for nothing, or does not read what it asked for.
@@ -207,8 +206,8 @@ impl Peer {
         self.gave_since_unchoke = true;
         self.refusals_in_a_row = 0;
         self.no_requests_before = Instant::START;
-        let blocks_per_s = (self.down.rate_over(now, 5) / u64::from(BLOCK_LEN)) as usize;
         if let Some(window) = &mut self.requests.slow_start {
+            let blocks_per_s = (self.down.rate_over(now, 5) / u64::from(BLOCK_LEN)) as usize;
             *window += 1;
             let settled = now.since(self.requests.unchoked_at) >= Duration::from_secs(2);
             if *window >= config.requests_max || (settled && *window > 2 * blocks_per_s) {

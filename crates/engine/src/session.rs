@@ -247,8 +247,8 @@ impl Session {
             Event::Command(command) => self.obey(now, command),
             Event::PeerMessage { peer, message } => {
                 let (key, torrent, shared) = self.torrent_of(peer)?;
-                torrent.on_message(shared, now, peer, message);
-                Some(key)
+                let something_follows = torrent.on_message(shared, now, peer, message);
+                something_follows.then_some(key)
             }
             Event::Received { peer, run, bufs } => {
                 let Some((key, torrent, shared)) = self.torrent_of(peer) else {

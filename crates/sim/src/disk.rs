@@ -151,10 +151,10 @@ impl Disk {
         at
     }
 
-    /// Does the oldest job and says which jobs are answered by that.
-    pub fn complete(&mut self) -> Vec<(JobId, DiskResult)> {
+    /// Does the oldest job and appends the answers that this gives.
+    pub fn complete(&mut self, done: &mut Vec<(JobId, DiskResult)>) {
         let Some((_, job)) = self.queue.pop_front() else {
-            return Vec::new();
+            return;
         };
         let number = self.jobs_done;
         self.jobs_done += 1;
@@ -162,10 +162,17 @@ impl Disk {
             && (fault.from..fault.until).contains(&number)
             && needs_space(&job.op)
         {
-            return self.fail(&job, fault.kind);
+            return done.extend(self.fail(&job, fault.kind));
         }
+        if let DiskOp::Write { run, bufs } = &job.op {
+            return self.write(job.id, *run, bufs, done);
+        }
+        done.extend(self.carry_out(job));
+    }
+
+    fn carry_out(&mut self, job: DiskJob) -> Vec<(JobId, DiskResult)> {
         match job.op {
-            DiskOp::Write { run, bufs } => self.write(job.id, run, &bufs),
+            DiskOp::Write { .. } => Vec::new(),
             DiskOp::Finish {
                 piece,
                 expect,
@@ -316,7 +323,13 @@ impl Disk {
         self.queue.len() + self.held.values().map(Vec::len).sum::<usize>()
     }
 
-    fn write(&mut self, id: JobId, run: Run, bufs: &[BlockBuf]) -> Vec<(JobId, DiskResult)> {
+    fn write(
+        &mut self,
+        id: JobId,
+        run: Run,
+        bufs: &[BlockBuf],
+        done: &mut Vec<(JobId, DiskResult)>,
+    ) {
         let piece = run.piece();
         if bufs.len() != usize::from(run.count()) {
             self.complaints.push(format!(
@@ -341,11 +354,10 @@ impl Disk {
                         self.store(piece, block, tag);
                     }
                 }
-                vec![(id, DiskResult::Written { bytes })]
+                done.push((id, DiskResult::Written { bytes }));
             }
             WritePolicy::AtFinish => {
                 self.held.entry(piece.get()).or_default().push((id, bytes));
-                Vec::new()
             }
         }
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use dunlin_engine::session::Session;
-use dunlin_engine::{Event, JobId, PeerKey};
+use dunlin_engine::{DiskResult, Event, JobId, PeerKey};
 use dunlin_metainfo::PeerId;
 use dunlin_proto::peer::{Handshake, Reserved};
 use dunlin_proto::rng::Rng;
@@ -22,7 +22,7 @@ use crate::net::{EndId, Handed, Net, NetEvent, NodeId};
 use crate::oracles::{Oracle, Verdicts, Watch};
 use crate::plan::{Do, Step};
 use crate::record::{NodeView, Record};
-use crate::scenario::{NodeSpec, Role};
+use crate::scenario::{FINE_NODES_MAX, NodeSpec, Role};
 use crate::stats::{NodeStats, SwarmStats};
 use crate::trace::Trace;
 use crate::tracker::Tracker;
@@ -40,8 +40,8 @@ const FAST_BIT: u8 = 0x04;
 /// Ticks of one session at one moment, beyond which its deadline does not move.
 const TICKS_MAX: u32 = 1000;
 
-/// Nodes that are watched, about: all of a swarm of a hundred, a sample of a bigger one.
-const WATCHED_MAX: usize = 128;
+/// Nodes that are watched where the network is coarse, about. Where it is fine, all are.
+const WATCHED: usize = 32;
 
 /// How often counters are looked at and scripts act.
 const SECOND: Duration = Duration::from_secs(1);
@@ -62,6 +62,8 @@ pub(crate) struct World {
     is_fine: bool,
     /// Nothing but the room that it takes, for the runs that an uplink hands over.
     handed: Vec<Handed>,
+    /// The same for the answers of a disk.
+    answers: Vec<(JobId, DiskResult)>,
     /// Connections that are not open yet, by number.
     dials: BTreeMap<u32, Dialling>,
     pub(crate) tracker: Tracker,
@@ -218,11 +220,12 @@ impl World {
             stats: SwarmStats::new(setup.content.layout.pieces()),
             content: setup.content,
             is_fine: setup.net.is_fine(),
+            watch_every: watch_every(setup.specs.len(), setup.net.is_fine()),
             net: setup.net,
             nodes: Vec::new(),
             sides: Vec::new(),
-            watch_every: setup.specs.len().div_ceil(WATCHED_MAX) as u32,
             handed: Vec::new(),
+            answers: Vec::new(),
             dials: BTreeMap::new(),
             tracker: setup.tracker,
             rng: setup.rng,
@@ -481,7 +484,15 @@ impl World {
                 }
             }
         }
-        let islands = self.islands();
+        let is_due = self
+            .stats
+            .islands
+            .len()
+            .is_multiple_of(self.islands_every());
+        let islands = match self.stats.islands.last() {
+            Some(&last) if !is_due => last,
+            Some(_) | None => self.islands(),
+        };
         self.stats.islands.push(islands);
         self.snapshot();
     }
@@ -502,6 +513,12 @@ impl World {
             disk: matches!(state.mind, Mind::Session(_)).then_some(&state.disk),
         });
         record.snapshot(second, self.content.layout.pieces(), nodes);
+    }
+
+    /// Seconds between two looks at who is connected with whom: it costs a visit to every
+    /// connection, so a big swarm is looked at seldom.
+    fn islands_every(&self) -> usize {
+        self.nodes.len().div_ceil(FINE_NODES_MAX)
     }
 
     /// Groups of running honest nodes that are connected with each other.
@@ -593,6 +610,12 @@ impl World {
             .iter()
             .all(|node| self.nodes[node.index()].spec.speaks_fast)
     }
+}
+
+/// Every so many nodes are watched.
+fn watch_every(nodes: usize, is_fine: bool) -> u32 {
+    let watched = if is_fine { FINE_NODES_MAX } else { WATCHED };
+    nodes.div_ceil(watched) as u32
 }
 
 pub(crate) fn end_of(peer: PeerKey) -> EndId {

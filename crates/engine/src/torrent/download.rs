@@ -1,6 +1,6 @@
 //! Blocks that come in: requests, arrivals, verdicts.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use dunlin_metainfo::{BLOCK_LEN, Block, PieceIndex, Run, Sha1Digest};
 use dunlin_proto::buf::BlockBuf;
@@ -274,28 +274,33 @@ impl Torrent {
         now: Instant,
         key: PeerKey,
         run: Run,
-        bufs: Vec<BlockBuf>,
+        mut bufs: Vec<BlockBuf>,
     ) {
+        let piece = run.piece();
+        debug_assert_eq!(bufs.len(), usize::from(run.count()), "one buffer a block");
         let mut discarded = Vec::new();
-        let mut stretch = Stretch::default();
-        let blocks: Vec<Block> = self.layout.run_blocks(run).collect();
-        debug_assert_eq!(blocks.len(), bufs.len(), "one buffer a block");
         let mut filled = None;
-        for (block, buf) in blocks.into_iter().zip(bufs) {
+        // Blocks from here on are kept so far, and their buffers are what is left of `bufs`.
+        let mut from = run.first();
+        for index in run.blocks() {
+            let Some(block) = self.layout.block_at(piece, index) else {
+                break;
+            };
             match self.accept_block(shared, now, key, block) {
                 Some(piece_full) => {
-                    stretch.push(block, buf);
                     if piece_full {
-                        filled = Some(block.piece());
+                        filled = Some(piece);
                     }
                 }
                 None => {
-                    self.write(shared, std::mem::take(&mut stretch));
-                    discarded.push(buf);
+                    let mut rest = bufs.split_off(usize::from(index - from));
+                    discarded.extend(rest.drain(..1));
+                    self.write(shared, piece, from, std::mem::replace(&mut bufs, rest));
+                    from = index + 1;
                 }
             }
         }
-        self.write(shared, stretch);
+        self.write(shared, piece, from, bufs);
         if !discarded.is_empty() {
             shared
                 .actions
@@ -375,24 +380,17 @@ impl Torrent {
         }
     }
 
-    fn write(&mut self, shared: &mut Shared, stretch: Stretch) {
-        let Some(first) = stretch.first else { return };
-        let count = stretch.bufs.len() as u16;
+    /// Consecutive blocks go to the disk together.
+    fn write(&mut self, shared: &mut Shared, piece: PieceIndex, first: u16, bufs: Vec<BlockBuf>) {
+        if bufs.is_empty() {
+            return;
+        }
         let run = self
             .layout
-            .run(first.piece(), first.index(), count)
+            .run(piece, first, bufs.len() as u16)
             .expect("consecutive blocks of one received run");
-        let job = Job::Write {
-            piece: first.piece(),
-        };
-        self.disk(
-            shared,
-            job,
-            DiskOp::Write {
-                run,
-                bufs: stretch.bufs.into(),
-            },
-        );
+        let job = Job::Write { piece };
+        self.disk(shared, job, DiskOp::Write { run, bufs });
     }
 
     pub(super) fn finish(&mut self, shared: &mut Shared, piece: PieceIndex) {
@@ -584,17 +582,3 @@ impl Torrent {
 
 /// Bytes of a `piece` message before its payload.
 pub(super) const BLOCK_HEADER: u64 = 13;
-
-/// Consecutive blocks that go to the disk together.
-#[derive(Default)]
-struct Stretch {
-    first: Option<Block>,
-    bufs: VecDeque<BlockBuf>,
-}
-
-impl Stretch {
-    fn push(&mut self, block: Block, buf: BlockBuf) {
-        self.first.get_or_insert(block);
-        self.bufs.push_back(buf);
-    }
-}

@@ -26,20 +26,28 @@ const ALLOWED_COPIES: u32 = 4;
 const ALLOWED_IN_MAX: usize = 64;
 
 impl Torrent {
+    /// False when all that changed is what the peer has: then no deadline moves either.
     pub(crate) fn on_message(
         &mut self,
         shared: &mut Shared,
         now: Instant,
         key: PeerKey,
         message: Message,
-    ) {
+    ) -> bool {
         let Some(peer) = self.peers.get_mut(&key) else {
-            return;
+            return true;
         };
         peer.last_heard = now;
+        if let Message::Have { piece } = message
+            && let Some(piece) = self.layout.piece(piece)
+            && !self.is_magnet()
+        {
+            return self.on_have(shared, now, key, piece);
+        }
         if let Err(violation) = self.follow_message(shared, now, key, message) {
             self.close(shared, key, CloseReason::Violation(violation), now);
         }
+        true
     }
 
     pub(super) fn follow_message(
@@ -139,13 +147,20 @@ impl Torrent {
         }
     }
 
-    fn on_have(&mut self, shared: &mut Shared, now: Instant, key: PeerKey, piece: PieceIndex) {
+    /// Whether anything follows from it.
+    fn on_have(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        key: PeerKey,
+        piece: PieceIndex,
+    ) -> bool {
         let Some(peer) = self.peers.get_mut(&key) else {
-            return;
+            return false;
         };
         peer.has_is_known = true;
         if peer.is_seed || !peer.has.set(piece.get()) {
-            return;
+            return false;
         }
         self.picker.on_peer_have(piece);
         if self.picker.is_wanted(piece) {
@@ -156,7 +171,7 @@ impl Torrent {
         let nothing_follows = peer.am_interested && !peer_is_full && !peer.may_request(now);
         self.on_reported(key, piece);
         if nothing_follows {
-            return;
+            return false;
         }
         if peer_is_full {
             self.on_completed(shared, now, key);
@@ -164,6 +179,7 @@ impl Torrent {
         self.reveal(shared, now, key);
         self.update_interest(shared, key, now);
         self.request_from(shared, key, now);
+        true
     }
 
     fn on_bitfield(&mut self, shared: &mut Shared, now: Instant, key: PeerKey, bits: Bitfield) {

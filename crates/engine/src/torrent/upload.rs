@@ -325,9 +325,8 @@ impl Torrent {
         let Some(&first) = peer.queue.front() else {
             return false;
         };
-        let credit = peer.credit(now);
         let wire = u64::from(first.len()) + BLOCK_HEADER;
-        if credit < u64::from(first.len()) {
+        if !peer.has_credit(first.len(), now) {
             return false;
         }
         let tokens = available_of(now, &mut [&mut shared.up, &mut self.up]);

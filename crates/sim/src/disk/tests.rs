@@ -30,7 +30,9 @@ impl Bench {
         let torrent = TorrentKey(0);
         self.disk
             .submit(Instant::START, DiskJob { id, torrent, op });
-        self.disk.complete()
+        let mut done = Vec::new();
+        self.disk.complete(&mut done);
+        done
     }
 
     fn write(&mut self, piece: u32, block: u16, tag: u64) -> Vec<(JobId, DiskResult)> {

@@ -229,8 +229,9 @@ impl World {
         if !self.lives(node, life) {
             return;
         }
-        let done = self.nodes[node.index()].disk.complete();
-        for (job, result) in done {
+        let mut done = std::mem::take(&mut self.answers);
+        self.nodes[node.index()].disk.complete(&mut done);
+        for (job, result) in done.drain(..) {
             match &result {
                 DiskResult::Written { bytes } | DiskResult::Failed { bytes, .. } => {
                     let unwritten = &mut self.nodes[node.index()].unwritten;
@@ -251,6 +252,7 @@ impl World {
             };
             self.tell(node, event);
         }
+        self.answers = done;
     }
 
     /// The dialler's handshake is here.
