@@ -7,6 +7,7 @@ use std::time::Instant;
 use dunlin_sim::catalogue::{self, Measured, Scenario};
 use dunlin_sim::net::{COARSE, FINE};
 use dunlin_sim::page::{self, Heading};
+use dunlin_sim::report::Cost;
 use dunlin_sim::sweep::Sweep;
 use dunlin_sim::{NodeId, Report};
 
@@ -145,6 +146,14 @@ fn seeds(value: Option<&&str>) -> Result<RangeInclusive<u64>, String> {
     Ok(from..=to)
 }
 
+/// Linux: the most memory that this process had.
+fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
 fn usage_error(message: &str) -> ExitCode {
     eprint!("dunlin-sim: {message}\n{USAGE}");
     ExitCode::from(USAGE_ERROR)
@@ -172,7 +181,11 @@ fn run(scenario: &'static Scenario, options: &Options) -> ExitCode {
     }
     if options.json {
         let report = &measured.report;
-        println!("{}", report.json(scenario.name, &measured.figures, wall));
+        let cost = Cost {
+            wall,
+            peak_rss_bytes: peak_rss_bytes(),
+        };
+        println!("{}", report.json(scenario.name, &measured.figures, cost));
     } else {
         tell(scenario.name, &measured, wall.as_secs_f64());
     }

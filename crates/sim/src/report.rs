@@ -66,6 +66,14 @@ pub struct NodeReport {
     pub stats: NodeStats,
 }
 
+/// What a run took of the real computer.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    pub wall: Duration,
+    /// The most memory that the process had; `None` where the system does not say.
+    pub peak_rss_bytes: Option<u64>,
+}
+
 impl Report {
     pub(crate) fn of(world: &World, seed: u64) -> Self {
         let bytes = world.content.bytes();
@@ -186,7 +194,9 @@ impl Report {
     }
 
     /// Everything that a person or a script wants to know, as one JSON document.
-    pub fn json(&self, scenario: &str, figures: &[Figure], wall: Duration) -> String {
+    pub fn json(&self, scenario: &str, figures: &[Figure], cost: Cost) -> String {
+        let wall_s = cost.wall.as_secs_f64();
+        let memory = cost.peak_rss_bytes;
         let oracles: Vec<String> = self
             .oracles
             .iter()
@@ -216,7 +226,15 @@ impl Report {
             ("wasted_bytes", self.wasted_bytes.to_string()),
             ("banned", self.banned().count().to_string()),
             ("events", self.events.to_string()),
-            ("wall_s", number(Some(wall.as_secs_f64()))),
+            ("wall_s", number(Some(wall_s))),
+            (
+                "events_per_s",
+                number(Some(self.events as f64 / wall_s.max(1e-9))),
+            ),
+            (
+                "peak_rss_bytes",
+                memory.map_or("null".to_owned(), |bytes| bytes.to_string()),
+            ),
             ("config_differences", strings(&self.config_differences)),
             ("figures", json_figures(figures)),
             ("stalled_s", self.stalls().total().to_string()),
