@@ -31,6 +31,7 @@ pub mod stats;
 pub mod stream;
 pub mod superseed;
 pub mod torrent;
+pub mod trust;
 pub mod verify;
 pub mod words;
 

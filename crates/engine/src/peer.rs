@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::event::{Direction, PeerAddr};
 use crate::pex::PexLink;
 use crate::stats::RateMeter;
+use crate::trust::Trust;
 
 /// Time to the first retry after a refused request; doubles up to [`REFUSAL_BACKOFF_MAX`].
 pub const REFUSAL_BACKOFF: Duration = Duration::from_millis(200);
@@ -55,6 +56,7 @@ pub struct Peer {
     pub peer_interested: bool,
 
     pub requests: OpenRequests,
+    pub trust: Trust,
     /// Pieces that it lets us have while it chokes us (BEP 6).
     pub allowed_in: Vec<PieceIndex>,
     /// Pieces that it allowed, and rejected when we asked: not believed again.
@@ -90,6 +92,10 @@ pub struct Peer {
     pub down: RateMeter,
     pub up: RateMeter,
 }
+
+/// A peer that never gave anything is not waited for as long as one that did: blocks that it owes
+/// are asked of others. A link of 20 kB/s that serves five peers sends a block in 4 s.
+const FIRST_BLOCK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// An unchoked peer that wants something asks within a round trip.
 const IDLE_WITHOUT_REQUESTS: Duration = Duration::from_secs(2);
@@ -135,6 +141,7 @@ impl Peer {
             rejected_in: Vec::new(),
             snubbed: false,
             waiting_since: now,
+            trust: Trust::default(),
             gave_since_unchoke: false,
             refusals_in_a_row: 0,
             no_requests_before: Instant::START,
@@ -176,6 +183,17 @@ impl Peer {
         depth
             .clamp(config.requests_min, config.requests_max)
             .min(self.requests_max)
+    }
+
+    /// It unchoked us, owes us blocks and sends none: as long as BEP 3 says, or less if it never
+    /// sent any.
+    pub fn keeps_us_waiting(&self, config: &Config, now: Instant) -> bool {
+        let patience = if self.down.total() == 0 {
+            config.snub_timeout.min(FIRST_BLOCK_TIMEOUT)
+        } else {
+            config.snub_timeout
+        };
+        !self.requests.is_empty() && now.since(self.waiting_since) >= patience
     }
 
     /// Whether so much more payload may be in the host's hands for this peer: enough to keep the socket busy,

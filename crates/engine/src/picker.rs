@@ -27,6 +27,7 @@ use crate::command::Priority;
 use crate::config::PieceOrder;
 use crate::event::PeerKey;
 use rarest::{Class, Rarity, Rule, Waiting};
+pub(crate) use started::RUN_BLOCKS_MAX;
 use started::{Slot, Started};
 
 #[derive(Clone, Copy, Debug)]
@@ -339,6 +340,11 @@ impl Picker {
     /// Pieces of which something was requested or received and that are not verified.
     pub fn started_pieces(&self) -> usize {
         self.started.len()
+    }
+
+    /// Pieces that failed their hash and are not good yet.
+    pub fn failed_pieces(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.suspects.iter().copied()
     }
 
     /// Pieces that no peer needs to send: nothing but padding, and not verified yet.

@@ -36,6 +36,7 @@ use crate::snapshot::{PeerSnapshot, TorrentSnapshot, TorrentState};
 use crate::stats::RateMeter;
 use crate::verify::Verify;
 
+mod asking;
 mod completion;
 mod connections;
 mod download;
@@ -133,6 +134,8 @@ pub struct Torrent {
     /// Who asks next while a download limit or the memory ceiling holds.
     request_after: PeerKey,
     requests_are_held_back: bool,
+    /// Some peer may not be asked for more before a piece is judged.
+    somebody_waits_for_a_verdict: bool,
     /// Bytes of full pieces that the disk has not judged yet.
     unjudged_bytes: u64,
 

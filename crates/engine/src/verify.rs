@@ -29,6 +29,8 @@ pub struct Verify {
 #[derive(Debug)]
 struct Attempt {
     contributors: Vec<Option<PeerAddr>>,
+    /// The same, each once and in order.
+    everybody: Vec<PeerAddr>,
     digests: Vec<Sha1Digest>,
 }
 
@@ -52,6 +54,13 @@ impl Verify {
     /// Whether the digests of the blocks are wanted even if the piece is good.
     pub fn is_suspect(&self, piece: PieceIndex) -> bool {
         self.suspects.contains_key(&piece)
+    }
+
+    /// Whether a piece failed that it gave a block of, and is not good yet: then it will be known
+    /// who lied.
+    pub fn is_accused(&self, peer: PeerAddr) -> bool {
+        let mut attempts = self.suspects.values().flatten();
+        attempts.any(|attempt| attempt.everybody.binary_search(&peer).is_ok())
     }
 
     /// Peers that gave blocks of the piece in progress, each once.
@@ -83,6 +92,7 @@ impl Verify {
         }
         attempts.push(Attempt {
             contributors,
+            everybody,
             digests,
         });
         None
@@ -147,8 +157,10 @@ mod tests {
         trail(&mut verify, &[1, 2, 3]);
         assert_eq!(verify.on_bad(piece(0), digests("aXc")), None);
         assert!(verify.is_suspect(piece(0)));
+        assert!(verify.is_accused(peer(1)) && !verify.is_accused(peer(4)));
         trail(&mut verify, &[3, 3, 3]);
         assert_eq!(verify.on_good(piece(0), &digests("abc")), [peer(2)]);
+        assert!(!verify.is_accused(peer(1)));
         assert!(!verify.is_suspect(piece(0)));
     }
 

@@ -253,4 +253,4 @@ fn has_padding(layout: &Layout, piece: PieceIndex) -> bool {
 }
 
 /// The longest run that crosses the border.
-const RUN_BLOCKS_MAX: u16 = 64;
+pub(crate) const RUN_BLOCKS_MAX: u16 = 64;

@@ -370,8 +370,7 @@ impl Torrent {
                     .actions
                     .push_back(Action::Send { peer: key, message });
             }
-            let waits = now.since(peer.waiting_since) >= shared.config.snub_timeout;
-            if waits && !peer.requests.is_empty() && !peer.snubbed {
+            if !peer.snubbed && peer.keeps_us_waiting(&shared.config, now) {
                 peer.snubbed = true;
                 self.cancel_requests(shared, key);
                 self.take_back_requests(shared, key);

@@ -12,7 +12,7 @@ use crate::alert::Alert;
 use crate::config::Config;
 use crate::event::{Action, DiskOp, DiskResult, JobId, PeerKey};
 use crate::peer::{Asked, REFUSAL_BACKOFF};
-use crate::picker::{Arrival, Asker};
+use crate::picker::Arrival;
 use crate::rate_limit::{TURN, available_of, next_at_of, refund_of, take_of};
 use crate::reason::CloseReason;
 use crate::snapshot::TorrentState;
@@ -33,6 +33,7 @@ impl Torrent {
             return;
         }
         self.requests_are_held_back = false;
+        self.somebody_waits_for_a_verdict = false;
         let after = self.request_after;
         let (early, late): (Vec<PeerKey>, Vec<PeerKey>) =
             self.peers.keys().partition(|&&key| key <= after);
@@ -132,37 +133,6 @@ impl Torrent {
         self.next_requesting = sooner(self.next_requesting, at);
     }
 
-    fn request_blocks(&mut self, shared: &mut Shared, key: PeerKey, room: usize, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return;
-        };
-        let asker = Asker {
-            peer: key,
-            has: &peer.has,
-            is_seed: peer.is_seed,
-            only: peer.peer_choking.then_some(&peer.allowed_in[..]),
-            snubbed: peer.snubbed,
-            rate: peer.down.rate_over(now, 5),
-        };
-        let mut runs = Vec::new();
-        self.picker.pick(&asker, room, &mut shared.rng, &mut runs);
-        if peer.requests.is_empty() {
-            peer.waiting_since = now;
-        }
-        for run in runs {
-            for block in self.layout.run_blocks(run) {
-                peer.requests.push(block);
-            }
-            let bytes = u64::from(self.layout.run_len(run));
-            let wire = bytes + u64::from(run.count()) * BLOCK_HEADER;
-            shared.buffered += bytes;
-            take_of(&mut [&mut shared.down, &mut self.down], wire);
-            shared.down_turns.take(self.key, wire);
-            peer.last_sent = now;
-            shared.actions.push_back(Action::Request { peer: key, run });
-        }
-    }
-
     /// Tells the peer that what it owes us is not needed any more.
     pub(super) fn cancel_requests(&mut self, shared: &mut Shared, key: PeerKey) {
         let Some(peer) = self.peers.get(&key) else {
@@ -193,6 +163,7 @@ impl Torrent {
     /// What we hold of a piece is dropped without a verdict.
     fn forget_piece(&mut self, shared: &mut Shared, piece: PieceIndex) {
         self.verify.on_reset(piece);
+        self.judge(piece, &[], None);
         self.disk(shared, Job::Forget, DiskOp::Forget { piece });
     }
 
@@ -497,6 +468,7 @@ impl Torrent {
         block_digests: &[Sha1Digest],
     ) {
         let from = self.verify.contributors(piece);
+        self.judge(piece, &from, Some(true));
         let was_wanted = self.picker.is_wanted(piece);
         self.picker.on_piece_good(piece);
         shared.alert(Alert::PieceDone {
@@ -522,7 +494,7 @@ impl Torrent {
             self.complete_file_if_whole(shared, file);
         }
         self.check_completion(shared, now);
-        if self.requests_are_held_back {
+        if self.requests_are_held_back || self.somebody_waits_for_a_verdict {
             self.request_all(shared, now);
         }
     }
@@ -547,6 +519,7 @@ impl Torrent {
         block_digests: Vec<Sha1Digest>,
     ) {
         let from = self.verify.contributors(piece);
+        self.judge(piece, &from, Some(false));
         self.stats.failed_hash += u64::from(self.layout.piece_len(piece));
         shared.alert(Alert::PieceFailed {
             torrent: self.key,

@@ -190,6 +190,7 @@ impl Torrent {
         if tokens.is_some_and(|at| at > now) || turn < wire {
             return Some(Hold::RateLimit);
         }
-        has(|job| matches!(job, Job::Finish { .. })).then_some(Hold::Verdict)
+        let judged = has(|job| matches!(job, Job::Finish { .. }));
+        (judged || self.somebody_waits_for_a_verdict).then_some(Hold::Verdict)
     }
 }

@@ -90,6 +90,7 @@ impl Torrent {
             serve_after: PeerKey(0),
             request_after: PeerKey(0),
             requests_are_held_back: false,
+            somebody_waits_for_a_verdict: false,
             unjudged_bytes: 0,
             stats: Stats::new(now),
             stalls: StallClock::default(),
