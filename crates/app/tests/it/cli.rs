@@ -169,15 +169,23 @@ fn show_reads_stdin_and_says_what_is_no_torrent() {
 #[test]
 fn something_to_download_without_a_command_hints_at_get() {
     let sandbox = Sandbox::new();
-    for source in [
-        "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567",
-        "http://127.0.0.1:1/x.torrent",
-        "0123456789abcdef0123456789abcdef01234567",
-        "thing.torrent",
+    let magnet = "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567";
+    for (source, shown) in [
+        // A shell would take its own meaning from the question mark.
+        (magnet, format!("'{magnet}'").as_str()),
+        (
+            "http://127.0.0.1:1/x.torrent",
+            "http://127.0.0.1:1/x.torrent",
+        ),
+        (
+            "0123456789abcdef0123456789abcdef01234567",
+            "0123456789abcdef0123456789abcdef01234567",
+        ),
+        ("thing.torrent", "thing.torrent"),
     ] {
         let done = sandbox.run("", &[&source]).expect(2);
         assert!(
-            done.error().ends_with(&format!("dunlin get {source}")),
+            done.error().ends_with(&format!("dunlin get {shown}")),
             "{}",
             done.stderr
         );
