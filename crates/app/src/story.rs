@@ -232,6 +232,7 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
         Alert::PeerCompleted { peer, .. } => {
             ("peer_completed", json!({ "peer": peer.to_string() }))
         }
+        Alert::SuperSeeding { on, .. } => ("super_seeding", json!({ "on": on })),
         Alert::Complete { summary, .. } => ("complete", complete(summary)),
         Alert::Stalled { stall, seconds, .. } => {
             let (code, message) = (stall.cause.code(), stall.to_string());
@@ -247,7 +248,6 @@ fn event(alert: &Alert) -> Option<(&'static str, Value)> {
         | Alert::Dialling { .. }
         | Alert::DialFailed { .. }
         | Alert::Refused { .. }
-        | Alert::SuperSeeding { .. }
         | Alert::Interest { .. }
         | Alert::Listens { .. }
         | Alert::PieceFailed { .. }

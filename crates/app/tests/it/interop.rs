@@ -12,6 +12,7 @@ mod oracle;
 mod shared;
 mod shown;
 mod sparse;
+mod superseed;
 mod swarm;
 mod trackers;
 mod transfers;
