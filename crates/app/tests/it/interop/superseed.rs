@@ -12,14 +12,6 @@ const BYTES: u64 = 6 << 20;
 /// Of the seed, in bytes per second: slow enough for leeches to have time to trade.
 const UP: u64 = 1_500_000;
 
-/// It began to super-seed, and ends when its peers have reported every piece.
-#[track_caller]
-fn assert_super_seeded(seed: &mut Running) {
-    seed.wait_until("super_seeding", |event| event["on"] == false);
-    let mut told = seed.events.iter().filter(|e| e["event"] == "super_seeding");
-    assert!(told.next().is_some_and(|first| first["on"] == true));
-}
-
 #[test]
 fn aria2_transmission_and_libtorrent_complete_behind_a_super_seed() {
     const TEST: &str = "a super-seed and strangers";
@@ -61,8 +53,9 @@ fn aria2_transmission_and_libtorrent_complete_behind_a_super_seed() {
     // How much they pass on depends on when they find each other.
     let copies = [a, b, c].map(|place| net.moved(home, place) as f64 / BYTES as f64);
     println!("copies from the seed: {copies:.2?}");
-    assert_super_seeded(&mut seed);
-    seed.interrupt().expect(0);
+    let events = seed.interrupt().expect(0).events;
+    let mut told = events.iter().filter(|e| e["event"] == "super_seeding");
+    assert!(told.next().is_some_and(|first| first["on"] == true));
 }
 
 #[test]
@@ -88,6 +81,7 @@ fn two_of_our_leeches_complete_behind_a_super_seed() {
         assert_eq!(number(&complete, "failed_hash"), 0);
         assert_eq!(sha256(&file), sha256(&target.join(NAME)));
     }
-    assert_super_seeded(&mut seed);
+    seed.wait_until("super_seeding", |event| event["on"] == true);
+    seed.wait_until("super_seeding", |event| event["on"] == false);
     seed.interrupt().expect(0);
 }
